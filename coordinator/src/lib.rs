@@ -1,1 +1,27 @@
-//! 
+//! The coordinator: takes jobs from submitters, leases them to workers, records their claims, arbitrates
+//! disputes, and pays when the window has closed.
+//!
+//! The main flow, by module:
+//! - [`http`](mod@http) turns requests into calls; nothing else knows HTTP.
+//! - [`app`] holds the use cases: load, decide (by `gainsay-protocol`), persist in one transaction, wake up.
+//! - [`store`](mod@store) is the only place that knows SQL.
+//! - [`reconcile`](mod@reconcile) brings about what no request asks for: lost leases, spent clocks, finality.
+//! - [`bus`] carries wake-ups, presence and rate limits between coordinators.
+//! - [`blob`] keeps model files by hash.
+//!
+//! It must not know: tensors, candle, the engine, or how a worker computes. It judges with
+//! `gainsay-program` alone.
+
+pub mod app;
+pub mod blob;
+pub mod bus;
+pub mod config;
+mod dashboard;
+mod http;
+mod reconcile;
+mod service;
+mod store;
+mod tokenizer;
+
+pub use http::HttpConfig;
+pub use service::{Coordinator, Running, StartError};
