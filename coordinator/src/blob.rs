@@ -1,0 +1,187 @@
+//! Model files by content: each file is named by the BLAKE3 hash of its bytes, so that a name is never reused.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gainsay_commitment::TensorCommitment;
+use tokio::fs::{self, File};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {operation} {path}")]
+pub struct FileError {
+    operation: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
+    move |source| FileError { operation, path: path.to_owned(), source }
+}
+
+/// A folder of files named by hash, spread over 256 folders by its first two digits.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    root: PathBuf,
+}
+
+impl FileStore {
+    /// Opens the folder, making it where it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub async fn open(root: PathBuf) -> Result<Self, FileError> {
+        let incoming = root.join("incoming");
+        fs::create_dir_all(&incoming).await.map_err(failed("make", &incoming))?;
+        Ok(Self { root })
+    }
+
+    fn path(&self, hash: &TensorCommitment) -> PathBuf {
+        let name = hash.to_string();
+        self.root.join(&name[..2]).join(&name)
+    }
+
+    /// The file of this hash, if it is there.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn get(&self, hash: &TensorCommitment) -> Result<Option<Blob>, FileError> {
+        let path = self.path(hash);
+        let file = match File::open(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        let bytes = file.metadata().await.map_err(failed("read", &path))?.len();
+        Ok(Some(Blob { file, path, bytes }))
+    }
+
+    /// Starts to receive a file of at most `limit` bytes that is said to have this hash.
+    ///
+    /// # Errors
+    /// No file can be made.
+    pub async fn begin(&self, stated: TensorCommitment, limit: u64) -> Result<BlobUpload, FileError> {
+        let path = self.root.join("incoming").join(uuid::Uuid::now_v7().to_string());
+        let file = File::create_new(&path).await.map_err(failed("make", &path))?;
+        let hasher = gainsay_commitment::TensorHasher::new();
+        let incoming = Incoming { path, kept: false };
+        Ok(BlobUpload { file, incoming, hasher, stated, limit, bytes: 0 })
+    }
+
+    /// Gives a received file its name; a file of that name already there is the same file.
+    pub(crate) async fn keep(&self, mut upload: BlobUpload, hash: &TensorCommitment) -> Result<(), FileError> {
+        let target = self.path(hash);
+        let folder = target.parent().expect("a file's path lies in its hash's folder");
+        let from = upload.incoming.path.clone();
+        upload.file.sync_all().await.map_err(failed("write", &from))?;
+        fs::create_dir_all(folder).await.map_err(failed("make", folder))?;
+        fs::rename(&from, &target).await.map_err(failed("name", &target))?;
+        upload.incoming.kept = true;
+        Ok(())
+    }
+}
+
+/// A file open for reading.
+#[derive(Debug)]
+pub struct Blob {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Blob {
+    /// Its length, bytes.
+    pub fn len(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The next part, none at the end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, FileError> {
+        let mut part = Vec::with_capacity(READ_BYTES);
+        let read = (&mut self.file).take(READ_BYTES as u64).read_to_end(&mut part).await;
+        read.map_err(failed("read", &self.path))?;
+        Ok(if part.is_empty() { None } else { Some(part) })
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn read_all(mut self) -> Result<Vec<u8>, FileError> {
+        let mut whole = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
+        self.file.read_to_end(&mut whole).await.map_err(failed("read", &self.path))?;
+        Ok(whole)
+    }
+}
+
+/// A file being received. Dropped before it is kept, it leaves nothing.
+#[derive(Debug)]
+pub struct BlobUpload {
+    file: File,
+    incoming: Incoming,
+    hasher: gainsay_commitment::TensorHasher,
+    stated: TensorCommitment,
+    limit: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What is left behind is a stray file in a folder that nothing reads.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl BlobUpload {
+    /// The hash it is uploaded under.
+    pub fn stated(&self) -> TensorCommitment {
+        self.stated
+    }
+
+    /// The most bytes it may have.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Takes the next part; false if that is more than may come, and nothing is taken.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn write(&mut self, part: &[u8]) -> Result<bool, FileError> {
+        let bytes = self.bytes.saturating_add(part.len() as u64);
+        if bytes > self.limit {
+            return Ok(false);
+        }
+        self.bytes = bytes;
+        self.hasher.update(part);
+        self.file.write_all(part).await.map_err(failed("write", &self.incoming.path))?;
+        Ok(true)
+    }
+
+    /// Ends the stream: the hash and length of what came.
+    pub(crate) async fn finish(&mut self) -> Result<(TensorCommitment, u64), FileError> {
+        self.file.flush().await.map_err(failed("write", &self.incoming.path))?;
+        Ok((self.hasher.commitment(), self.bytes))
+    }
+}
