@@ -1,0 +1,119 @@
+//! Claims. A claim is posted as the bytes of `Signed<gainsay_protocol::Claim>`.
+
+use crate::jobs::Finality;
+use crate::parties::PartyView;
+use crate::wire::{Base64, integer, text};
+use gainsay_commitment::{
+    ClaimId, DisputeId, InputCommitment, ModelId, PartyId, Signature, TensorCommitment, TraceRoot,
+};
+use gainsay_protocol::{JobId, LeaseId};
+use serde::{Deserialize, Serialize};
+
+/// Where a claim is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimState {
+    /// The window is open, or a dispute is.
+    Open,
+    /// It stands and was paid.
+    Finalized,
+    /// It was proven wrong.
+    Rejected,
+}
+
+/// Answer to `POST /v1/claims`. Posting the same bytes again gives the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimAccepted {
+    /// The claim's id.
+    pub id: ClaimId,
+    /// Service time at which it was accepted, in ms.
+    #[serde(with = "integer")]
+    pub accepted_at_ms: i64,
+    /// Service time at which its window closes, in ms.
+    #[serde(with = "integer")]
+    pub window_closes_at_ms: i64,
+    /// The coordinator's signature over claim and time.
+    pub countersignature: Signature,
+}
+
+/// `GET /v1/claims/{id}`: all that a challenger needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimView {
+    /// What listings also show.
+    #[serde(flatten)]
+    pub summary: ClaimSummary,
+    /// Hash of the canonical job.
+    pub input: InputCommitment,
+    /// One commitment a layer, in order.
+    pub layers: Vec<TensorCommitment>,
+    /// Merkle root over them.
+    pub trace_root: TraceRoot,
+    /// The canonical job.
+    pub job: Base64,
+    /// `Signed<Claim>`: the bytes that the worker signed, and the signature.
+    pub signed: Base64,
+    /// The coordinator's signature over claim and time.
+    #[serde(default)]
+    pub countersignature: Option<Signature>,
+    /// What the worker says that it runs on.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Every dispute on the claim.
+    pub disputes: Vec<DisputeId>,
+}
+
+/// One claim in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimSummary {
+    /// The claim.
+    pub id: ClaimId,
+    /// Its job.
+    #[serde(with = "text")]
+    pub job_id: JobId,
+    /// Its lease.
+    #[serde(with = "text")]
+    pub lease_id: LeaseId,
+    /// Its model.
+    pub model: ModelId,
+    /// Who claims.
+    pub worker: PartyView,
+    /// Where it is in its life.
+    pub state: ClaimState,
+    /// How far its answer may be relied upon.
+    pub finality: Finality,
+    /// Service time at which it was accepted, in ms.
+    #[serde(with = "integer")]
+    pub accepted_at_ms: i64,
+    /// Service time at which its window closes, in ms.
+    #[serde(with = "integer")]
+    pub window_closes_at_ms: i64,
+    /// Disputes on it that are not over.
+    pub open_disputes: u32,
+}
+
+/// Query of `GET /v1/claims`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimFilter {
+    /// Only claims in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<ClaimState>,
+    /// Only claims of this worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<PartyId>,
+    /// Only claims that follow this one in the listing's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ClaimId>,
+    /// At most so many; 100 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `GET /v1/claims`: oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimList {
+    /// The page.
+    pub claims: Vec<ClaimSummary>,
+    /// Whether more follow: ask again with `after` = the last id.
+    pub more: bool,
+}

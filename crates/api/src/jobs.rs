@@ -1,0 +1,199 @@
+//! Jobs: submission, state, receipt.
+
+use crate::embeddings::EmbeddingInput;
+use crate::parties::PartyView;
+use crate::wire::{Base64, integer, text};
+use gainsay_commitment::{ClaimId, InputCommitment, ModelId, Signature, TensorCommitment, TraceRoot};
+use gainsay_protocol::{JobId, LeaseId, OwnerId};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/jobs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitJob {
+    /// A model's name or id.
+    pub model: String,
+    /// What to run it on.
+    pub input: EmbeddingInput,
+    /// Most that the submitter pays, in micro-credits. Absent: the listed price.
+    #[serde(default, with = "integer::option", skip_serializing_if = "Option::is_none")]
+    pub max_price: Option<i64>,
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// In the queue.
+    Submitted,
+    /// Leased to a worker.
+    Assigned,
+    /// Answered; the window is open, or a dispute is.
+    Claimed,
+    /// Decided: the answer stands, the worker is paid.
+    Finalized,
+    /// Withdrawn by its submitter before a worker had it.
+    Cancelled,
+    /// Decided: no attempt stood, the submitter has its money back.
+    Refunded,
+}
+
+impl JobState {
+    /// Whether nothing can change any more.
+    #[must_use]
+    pub const fn is_decided(self) -> bool {
+        matches!(self, Self::Finalized | Self::Cancelled | Self::Refunded)
+    }
+}
+
+/// How far an answer may be relied upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finality {
+    /// Delivered; the window is open, or a dispute is.
+    Pending,
+    /// The window has closed and no dispute proved it wrong.
+    Final,
+    /// A dispute proved it wrong.
+    Revoked,
+}
+
+/// Query of `GET /v1/jobs/{id}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobQuery {
+    /// How long to wait for what `until` names, at most 30 000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// What to wait for.
+    #[serde(default)]
+    pub until: WaitFor,
+}
+
+/// What a waiting read waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitFor {
+    /// An answer, final or not.
+    #[default]
+    Answer,
+    /// The decision.
+    Final,
+}
+
+/// A job as its submitter sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The job.
+    #[serde(with = "text")]
+    pub id: JobId,
+    /// Its model.
+    pub model: ModelId,
+    /// The model's name.
+    pub model_name: String,
+    /// Where it is in its life.
+    pub state: JobState,
+    /// Sequences in it.
+    pub sequences: u32,
+    /// Tokens in it.
+    pub tokens: u64,
+    /// Attempts that ended in a rejected claim.
+    pub rejected_attempts: u32,
+    /// In escrow until the decision, and what it costs if it is finalized, in micro-credits.
+    #[serde(with = "integer")]
+    pub price: i64,
+    /// Service time of submission, in ms.
+    #[serde(with = "integer")]
+    pub submitted_at_ms: i64,
+    /// The latest answer, revoked ones included.
+    #[serde(default)]
+    pub answer: Option<Answer>,
+}
+
+/// The answer to a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The claim that it is.
+    pub claim: ClaimId,
+    /// How far it may be relied upon.
+    pub finality: Finality,
+    /// Row-major little-endian f32 `[rows, width]`, one row a sequence: every bit as claimed.
+    pub output: Base64,
+    /// Rows of the output.
+    pub rows: u64,
+    /// Width of the output.
+    pub width: u64,
+    /// Service time at which the window closes, in ms.
+    #[serde(with = "integer")]
+    pub window_closes_at_ms: i64,
+}
+
+/// `GET /v1/jobs/{id}/receipt`: where the answer ran, which model gave it, who earned what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The job.
+    #[serde(with = "text")]
+    pub job: JobId,
+    /// The lease under which it ran.
+    #[serde(with = "text")]
+    pub lease: LeaseId,
+    /// The claim.
+    pub claim: ClaimId,
+    /// How far the answer may be relied upon.
+    pub finality: Finality,
+    /// Who ran it.
+    pub worker: PartyView,
+    /// Who answers for the worker and holds its balance.
+    #[serde(with = "text")]
+    pub owner: OwnerId,
+    /// What the worker says that it runs on.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The model, by the hash of its manifest.
+    pub model: ModelId,
+    /// The model's name.
+    pub model_name: String,
+    /// The arithmetic profile.
+    pub arithmetic: String,
+    /// Hash of the canonical job.
+    pub input: InputCommitment,
+    /// One commitment a layer, in order.
+    pub layers: Vec<TensorCommitment>,
+    /// Merkle root over the layers, in the OpenZeppelin format.
+    pub trace_root: TraceRoot,
+    /// Paid to the worker's owner; zero until final. In micro-credits, as the next two.
+    #[serde(with = "integer")]
+    pub paid_worker: i64,
+    /// The service's fee; zero until final.
+    #[serde(with = "integer")]
+    pub paid_fee: i64,
+    /// Returned to the submitter; zero until final.
+    #[serde(with = "integer")]
+    pub returned: i64,
+    /// Service time of the claim, in ms.
+    #[serde(with = "integer")]
+    pub claimed_at_ms: i64,
+    /// Service time at which the window closes or closed, in ms.
+    #[serde(with = "integer")]
+    pub window_closes_at_ms: i64,
+    /// `Signed<Claim>`: the worker's own words.
+    pub signed_claim: Base64,
+    /// The coordinator's signature over claim and time.
+    pub countersignature: Signature,
+}
+
+/// `GET /v1/jobs`: the submitter's newest jobs, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobList {
+    /// The jobs.
+    pub jobs: Vec<JobView>,
+}
+
+/// Query of `GET /v1/jobs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsQuery {
+    /// At most so many; 100 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}

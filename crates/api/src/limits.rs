@@ -1,0 +1,28 @@
+//! Sizes that both ends enforce. A server refuses what is larger with `body_too_large`; a client stops reading there.
+
+/// Largest JSON request body.
+pub const MAX_JSON_BYTES: usize = 1 << 20;
+/// Largest JSON answer: a claim's view holds its output and its job.
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest signed claim: the output dominates.
+pub const MAX_CLAIM_BYTES: usize = 32 << 20;
+/// Largest signed move: a `prove` with its witness, and room for its frame.
+pub const MAX_MOVE_BYTES: usize = (4 << 20) + (64 << 10);
+/// Largest manifest.
+pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
+/// Largest blob: one tensor of a model as executed.
+pub const MAX_BLOB_BYTES: u64 = 16 << 30;
+/// Largest evidence bundle.
+pub const MAX_EVIDENCE_BYTES: usize = 64 << 20;
+/// Largest server-sent event, all its lines together.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+/// Longest that a long poll may be asked to wait.
+pub const MAX_WAIT_MS: u64 = 30_000;
+/// Longest name of a party, in characters.
+pub const MAX_NAME_CHARS: usize = 100;
+/// Longest statement of a worker about its device, in characters.
+pub const MAX_DEVICE_CHARS: usize = 200;
+/// Most texts or token lists in one embedding request.
+pub const MAX_INPUTS: usize = 2_048;
+/// Most items that one page of a listing holds.
+pub const MAX_PAGE: u32 = 1_000;

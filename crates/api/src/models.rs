@@ -1,0 +1,43 @@
+//! Models. The manifest itself travels as its canonical bytes (`gainsay_program::Manifest`).
+
+use crate::wire::integer;
+use gainsay_commitment::{ModelId, TensorCommitment};
+use serde::{Deserialize, Serialize};
+
+/// One registered model. Carries the fields of an OpenAI model object besides its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelView {
+    /// The hash of the manifest.
+    pub id: ModelId,
+    /// Always `model`.
+    pub object: String,
+    /// Unix seconds of the registration.
+    pub created: i64,
+    /// Who may answer for it, for people.
+    pub owned_by: String,
+    /// The manifest's name: requests may use it in place of the id.
+    pub name: String,
+    /// The arithmetic profile: `exact-f32-v1` or `exact-int8-v1`.
+    pub arithmetic: String,
+    /// Committed layers of a trace.
+    pub layers: u32,
+    /// Longest sequence, in tokens.
+    pub max_sequence: u32,
+    /// Bytes of all its tensors.
+    #[serde(with = "integer")]
+    pub weight_bytes: u64,
+    /// Whether the store serves every blob; only then does the model take jobs.
+    pub complete: bool,
+    /// Blobs that the store still lacks. In listings empty for a complete model and cut at 1 000.
+    #[serde(default)]
+    pub missing: Vec<TensorCommitment>,
+}
+
+/// `GET /v1/models`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: String,
+    /// The models, newest first.
+    pub data: Vec<ModelView>,
+}

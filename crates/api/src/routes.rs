@@ -1,0 +1,159 @@
+//! The paths of the API, in one place.
+//!
+//! | method and path | asked by | request → answer |
+//! |---|---|---|
+//! | `POST /v1/submitters` | anyone | [`RegisterSubmitter`] → [`SubmitterRegistered`] |
+//! | `POST /v1/owners` | owner, signed | [`RegisterOwner`] → [`Registered`] |
+//! | `POST /v1/workers`, `POST /v1/challengers` | owner, signed | [`Enlist`] → [`Registered`] |
+//! | `POST /v1/deposits` | operator | [`Deposit`] → [`Accounts`] of the holder |
+//! | `POST /v1/withdrawals` | submitter, or owner, signed | [`Withdraw`] → [`Accounts`] of the holder |
+//! | `GET /v1/accounts` | submitter, owner (signed), or operator (`?all=true`) | → [`Accounts`] |
+//! | `POST /v1/embeddings` | submitter | [`EmbeddingRequest`] → [`EmbeddingResponse`] |
+//! | `POST /v1/jobs` | submitter | [`SubmitJob`] → [`JobView`] |
+//! | `GET /v1/jobs` | submitter | → [`JobList`], by [`JobsQuery`] |
+//! | `DELETE /v1/jobs/{id}` | submitter | → [`JobView`]: withdrawn, if no worker has it |
+//! | `GET /v1/jobs/{id}` | submitter, operator | → [`JobView`]; `?wait_ms` waits for an answer, `?until=final` for the decision |
+//! | `GET /v1/jobs/{id}/receipt` | submitter, operator | → [`Receipt`] |
+//! | `GET /v1/models` | anyone | → [`ModelList`] |
+//! | `GET /v1/models/{id}` | anyone | → the manifest's canonical bytes |
+//! | `PUT /v1/models/{id}` | operator, or owner, signed | the manifest's canonical bytes → [`ModelView`] |
+//! | `PUT /v1/blobs/{hash}` | operator, or owner, signed | the bytes → 204 |
+//! | `GET /v1/blobs/{hash}` | anyone | → the bytes; `Range: bytes=N-` is honoured |
+//! | `POST /v1/leases` | worker, signed | [`LeaseRequest`] → [`Leases`]; `?wait_ms` |
+//! | `POST /v1/leases/{id}/heartbeat` | worker, signed | empty → [`Heartbeat`] |
+//! | `POST /v1/claims` | worker, signed | `Signed<Claim>` bytes → [`ClaimAccepted`] |
+//! | `GET /v1/claims` | anyone | → [`ClaimList`], by [`ClaimFilter`] |
+//! | `GET /v1/claims/{id}` | anyone | → [`ClaimView`] |
+//! | `POST /v1/disputes` | challenger, signed | signed `Open` move → [`DisputeView`] |
+//! | `GET /v1/disputes` | anyone | → [`DisputeList`], by [`DisputeFilter`] |
+//! | `GET /v1/disputes/{id}` | anyone | → [`DisputeView`] |
+//! | `POST /v1/disputes/{id}/moves` | the party whose turn it is, signed | signed move bytes → [`DisputeView`] |
+//! | `GET /v1/disputes/{id}/evidence` | anyone | → the evidence bundle's bytes |
+//! | `GET /v1/events` | anyone | → server-sent [`Event`]s; `Last-Event-ID` or `?after=` resumes |
+//! | `GET /v1/info` | anyone | → [`Info`] |
+//! | `GET /health/live`, `GET /health/ready` | anyone | → [`Health`] |
+//!
+//! [`RegisterSubmitter`]: crate::parties::RegisterSubmitter
+//! [`SubmitterRegistered`]: crate::parties::SubmitterRegistered
+//! [`RegisterOwner`]: crate::parties::RegisterOwner
+//! [`Registered`]: crate::parties::Registered
+//! [`Enlist`]: crate::parties::Enlist
+//! [`Deposit`]: crate::accounts::Deposit
+//! [`Withdraw`]: crate::accounts::Withdraw
+//! [`Accounts`]: crate::accounts::Accounts
+//! [`EmbeddingRequest`]: crate::embeddings::EmbeddingRequest
+//! [`EmbeddingResponse`]: crate::embeddings::EmbeddingResponse
+//! [`SubmitJob`]: crate::jobs::SubmitJob
+//! [`JobList`]: crate::jobs::JobList
+//! [`JobsQuery`]: crate::jobs::JobsQuery
+//! [`JobView`]: crate::jobs::JobView
+//! [`Receipt`]: crate::jobs::Receipt
+//! [`ModelList`]: crate::models::ModelList
+//! [`ModelView`]: crate::models::ModelView
+//! [`LeaseRequest`]: crate::leases::LeaseRequest
+//! [`Leases`]: crate::leases::Leases
+//! [`Heartbeat`]: crate::leases::Heartbeat
+//! [`ClaimAccepted`]: crate::claims::ClaimAccepted
+//! [`ClaimList`]: crate::claims::ClaimList
+//! [`ClaimFilter`]: crate::claims::ClaimFilter
+//! [`ClaimView`]: crate::claims::ClaimView
+//! [`DisputeList`]: crate::disputes::DisputeList
+//! [`DisputeFilter`]: crate::disputes::DisputeFilter
+//! [`DisputeView`]: crate::disputes::DisputeView
+//! [`Event`]: crate::events::Event
+//! [`Info`]: crate::info::Info
+//! [`Health`]: crate::info::Health
+
+use gainsay_commitment::{ClaimId, DisputeId, ModelId, TensorCommitment};
+use gainsay_protocol::{JobId, LeaseId};
+
+/// Registration of a submitter.
+pub const SUBMITTERS: &str = "/v1/submitters";
+/// Registration of an owner.
+pub const OWNERS: &str = "/v1/owners";
+/// Registration of a worker.
+pub const WORKERS: &str = "/v1/workers";
+/// Registration of a challenger.
+pub const CHALLENGERS: &str = "/v1/challengers";
+/// Money in.
+pub const DEPOSITS: &str = "/v1/deposits";
+/// Money out.
+pub const WITHDRAWALS: &str = "/v1/withdrawals";
+/// Balances.
+pub const ACCOUNTS: &str = "/v1/accounts";
+/// The OpenAI-compatible embeddings endpoint.
+pub const EMBEDDINGS: &str = "/v1/embeddings";
+/// Jobs.
+pub const JOBS: &str = "/v1/jobs";
+/// Models.
+pub const MODELS: &str = "/v1/models";
+/// Weights and tokenizers by hash.
+pub const BLOBS: &str = "/v1/blobs";
+/// Leases.
+pub const LEASES: &str = "/v1/leases";
+/// Claims.
+pub const CLAIMS: &str = "/v1/claims";
+/// Disputes.
+pub const DISPUTES: &str = "/v1/disputes";
+/// Server-sent events.
+pub const EVENTS: &str = "/v1/events";
+/// The coordinator's identity, time and parameters.
+pub const INFO: &str = "/v1/info";
+/// Whether the process runs.
+pub const LIVE: &str = "/health/live";
+/// Whether it can serve.
+pub const READY: &str = "/health/ready";
+
+/// `/v1/jobs/{id}`.
+#[must_use]
+pub fn job(id: JobId) -> String {
+    format!("{JOBS}/{id}")
+}
+
+/// `/v1/jobs/{id}/receipt`.
+#[must_use]
+pub fn receipt(id: JobId) -> String {
+    format!("{JOBS}/{id}/receipt")
+}
+
+/// `/v1/models/{id}`.
+#[must_use]
+pub fn model(id: ModelId) -> String {
+    format!("{MODELS}/{id}")
+}
+
+/// `/v1/blobs/{hash}`.
+#[must_use]
+pub fn blob(hash: TensorCommitment) -> String {
+    format!("{BLOBS}/{hash}")
+}
+
+/// `/v1/leases/{id}/heartbeat`.
+#[must_use]
+pub fn heartbeat(id: LeaseId) -> String {
+    format!("{LEASES}/{id}/heartbeat")
+}
+
+/// `/v1/claims/{id}`.
+#[must_use]
+pub fn claim(id: ClaimId) -> String {
+    format!("{CLAIMS}/{id}")
+}
+
+/// `/v1/disputes/{id}`.
+#[must_use]
+pub fn dispute(id: DisputeId) -> String {
+    format!("{DISPUTES}/{id}")
+}
+
+/// `/v1/disputes/{id}/moves`.
+#[must_use]
+pub fn moves(id: DisputeId) -> String {
+    format!("{DISPUTES}/{id}/moves")
+}
+
+/// `/v1/disputes/{id}/evidence`.
+#[must_use]
+pub fn evidence(id: DisputeId) -> String {
+    format!("{DISPUTES}/{id}/evidence")
+}
