@@ -1,0 +1,8 @@
+//! What a verifier may rely on, file by file.
+
+mod encoding;
+mod golden;
+mod sample;
+mod signature;
+mod tensor;
+mod trace;
