@@ -1,0 +1,159 @@
+//! What a model is run on.
+
+use crate::limits::MAX_JOB_TOKENS;
+
+/// The token ids of a job's sequences, concatenated, with the offsets where sequences begin and end.
+///
+/// Every value holds these invariants: at least one sequence, none empty, at most [`MAX_JOB_TOKENS`] tokens.
+/// Whether ids and lengths fit a model is [`ValidatedModel::check_job`](crate::ValidatedModel::check_job)'s question.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct JobInput {
+    token_ids: Vec<u32>,
+    offsets: Vec<u32>,
+}
+
+/// One sequence of a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sequence {
+    /// Its index in the job.
+    pub index: usize,
+    /// Row of its first token.
+    pub start: u64,
+    /// Number of its tokens; never 0.
+    pub len: u64,
+}
+
+/// Why a job cannot be run.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum JobError {
+    /// The job holds no sequence.
+    #[error("the job holds no sequence")]
+    NoSequence,
+    /// A sequence holds no token.
+    #[error("sequence {sequence} is empty")]
+    EmptySequence {
+        /// Its index.
+        sequence: usize,
+    },
+    /// All sequences together are too long.
+    #[error("the job holds {tokens} tokens; at most {MAX_JOB_TOKENS} are allowed")]
+    TooManyTokens {
+        /// Their number.
+        tokens: usize,
+    },
+    /// Offsets do not start at 0, do not ascend, or do not end at the number of tokens.
+    #[error("offset {index} does not fit the token ids")]
+    Offsets {
+        /// The first offset that does not fit.
+        index: usize,
+    },
+    /// A sequence is longer than the model takes.
+    #[error("sequence {sequence} has {tokens} tokens; the model takes at most {max_sequence}")]
+    SequenceTooLong {
+        /// Its index.
+        sequence: usize,
+        /// Its length.
+        tokens: u64,
+        /// The model's limit.
+        max_sequence: u32,
+    },
+    /// A token id is outside the vocabulary.
+    #[error("token {index} has id {id}; the model's vocabulary holds {vocabulary}")]
+    UnknownToken {
+        /// Its index in the concatenation.
+        index: usize,
+        /// Its id.
+        id: u32,
+        /// The model's limit.
+        vocabulary: u32,
+    },
+}
+
+impl JobInput {
+    /// A job of these sequences, in order.
+    pub fn new<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Result<Self, JobError> {
+        let mut token_ids = Vec::new();
+        let mut offsets = vec![0];
+        for sequence in sequences {
+            let sequence = sequence.as_ref();
+            let tokens = token_ids.len().saturating_add(sequence.len());
+            if tokens > MAX_JOB_TOKENS {
+                return Err(JobError::TooManyTokens { tokens });
+            }
+            token_ids.extend_from_slice(sequence);
+            offsets.push(token_ids.len() as u32);
+        }
+        Self::from_parts(token_ids, offsets)
+    }
+
+    /// A job from the concatenated ids and the offsets `0, …, token_ids.len()`, one more than there are sequences.
+    pub fn from_parts(token_ids: Vec<u32>, offsets: Vec<u32>) -> Result<Self, JobError> {
+        let tokens = token_ids.len();
+        if tokens > MAX_JOB_TOKENS {
+            return Err(JobError::TooManyTokens { tokens });
+        }
+        match offsets.first() {
+            None => return Err(JobError::NoSequence),
+            Some(0) => {}
+            Some(_) => return Err(JobError::Offsets { index: 0 }),
+        }
+        if offsets.len() == 1 {
+            return Err(JobError::NoSequence);
+        }
+        for (sequence, pair) in offsets.windows(2).enumerate() {
+            if pair[0] == pair[1] {
+                return Err(JobError::EmptySequence { sequence });
+            }
+            if pair[0] > pair[1] {
+                return Err(JobError::Offsets { index: sequence + 1 });
+            }
+        }
+        if offsets.last().copied() != u32::try_from(tokens).ok() {
+            return Err(JobError::Offsets { index: offsets.len() - 1 });
+        }
+        Ok(Self { token_ids, offsets })
+    }
+
+    /// The ids of all tokens, sequences concatenated.
+    pub fn token_ids(&self) -> &[u32] {
+        &self.token_ids
+    }
+
+    /// Where sequences begin, and at last the number of tokens.
+    pub fn offsets(&self) -> &[u32] {
+        &self.offsets
+    }
+
+    /// Number of tokens: the rows of a tensor over tokens.
+    pub fn token_count(&self) -> u64 {
+        self.token_ids.len() as u64
+    }
+
+    /// Number of sequences: the rows of a tensor over sequences.
+    pub fn sequence_count(&self) -> u64 {
+        self.offsets.len() as u64 - 1
+    }
+
+    /// The sequence with this index.
+    pub fn sequence(&self, index: u64) -> Option<Sequence> {
+        let index = usize::try_from(index).ok()?;
+        let (start, end) = (*self.offsets.get(index)?, *self.offsets.get(index.checked_add(1)?)?);
+        Some(Sequence { index, start: start.into(), len: u64::from(end - start) })
+    }
+
+    /// All sequences in order.
+    pub fn sequences(&self) -> impl ExactSizeIterator<Item = Sequence> + '_ {
+        self.offsets.windows(2).enumerate().map(|(index, pair)| Sequence {
+            index,
+            start: pair[0].into(),
+            len: u64::from(pair[1] - pair[0]),
+        })
+    }
+
+    /// The sequence that the token in row `row` belongs to.
+    pub fn sequence_of_token(&self, row: u64) -> Option<Sequence> {
+        let row = u32::try_from(row).ok()?;
+        let after = self.offsets.partition_point(|&offset| offset <= row);
+        self.sequence(after.checked_sub(1)? as u64)
+    }
+}

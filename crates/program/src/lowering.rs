@@ -1,0 +1,115 @@
+//! From the files of a checkpoint to a manifest and the tensors that it commits to.
+//!
+//! Understood are BERT encoders as `transformers` saves them, with mean pooling as `sentence-transformers` describes
+//! it. Anything else is refused with the name of the file and field. Lowering does no IO: [`SourceFiles::load`] asks
+//! its caller for files by name.
+
+mod config;
+pub(crate) mod encoder;
+mod files;
+mod source;
+
+use gainsay_arithmetic::int8::ActivationBits;
+use gainsay_commitment::tensor::tensor_commitment;
+
+pub use config::ConfigError;
+use encoder::lower_encoder;
+pub use files::{LoadError, SourceFiles};
+pub use source::CheckpointError;
+
+use crate::{ArithmeticProfile, Dtype, Manifest, ManifestError};
+use config::BertConfig;
+use source::Checkpoint;
+
+/// How a model is lowered. The choices become part of the manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LowerOptions {
+    /// Name of the model, for people.
+    pub name: String,
+    /// Whether linears are quantized.
+    pub arithmetic: ArithmeticProfile,
+    /// Transformer blocks to a layer.
+    pub blocks_per_layer: u32,
+    /// Attention and pooling over longer sequences are disputed through a virtual layer.
+    pub expand_from_rows: u32,
+    /// Elements along K that share an int8 scale, where this divides K; elsewhere a whole row shares one.
+    pub int8_group: u32,
+    /// Width of the quantized activations of int8 linears.
+    pub activation_bits: ActivationBits,
+}
+
+impl LowerOptions {
+    /// The usual choices for a model of this name: one block a layer, expansion beyond 64 rows, int8 groups of 128.
+    pub fn new(name: impl Into<String>, arithmetic: ArithmeticProfile) -> Self {
+        Self {
+            name: name.into(),
+            arithmetic,
+            blocks_per_layer: 1,
+            expand_from_rows: 64,
+            int8_group: 128,
+            activation_bits: ActivationBits::Eight,
+        }
+    }
+}
+
+/// What lowering did to a tensor of the checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transform {
+    /// The storing rule changed some elements: a NaN's payload, a −0, a subnormal.
+    Stored {
+        /// How many.
+        elements: u64,
+    },
+    /// A vector of 16-bit floats became f32.
+    Widened {
+        /// Type in the checkpoint.
+        from: Dtype,
+    },
+    /// A matrix became int8, with its scales as a tensor of their own.
+    Quantized {
+        /// Elements along K that share a scale.
+        group: u32,
+    },
+}
+
+/// A [`Transform`] and the tensor of the checkpoint that it was applied to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppliedTransform {
+    /// Name in the checkpoint.
+    pub tensor: String,
+    /// What was done.
+    pub transform: Transform,
+}
+
+/// A lowered model.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Lowered {
+    /// The manifest; it validates.
+    pub manifest: Manifest,
+    /// Bytes of the tensors, in the manifest's order: row-major, little-endian, as executed.
+    pub weights: Vec<Vec<u8>>,
+    /// Where these differ from the checkpoint's.
+    pub transforms: Vec<AppliedTransform>,
+}
+
+/// Why a model cannot be lowered.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// A configuration does not parse, or asks for something that is not supported.
+    #[error("the configuration is not supported")]
+    Config(#[from] ConfigError),
+    /// `model.safetensors` is broken, or lacks what the configuration promises.
+    #[error("the checkpoint does not fit its configuration")]
+    Checkpoint(#[from] CheckpointError),
+    /// The manifest that results is refused.
+    #[error("the lowered model is refused")]
+    Manifest(#[from] ManifestError),
+}
+
+/// Lowers a sentence encoder of the BERT family.
+pub fn lower_bert(files: &SourceFiles, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    let config = BertConfig::parse(files)?;
+    let mut checkpoint = Checkpoint::open(&files.weights)?;
+    let tokenizer = tensor_commitment(&files.tokenizer);
+    lower_encoder(&config.shape, options, tokenizer, &mut checkpoint)
+}

@@ -1,0 +1,82 @@
+//! The manifest: everything that a model id stands for.
+
+use gainsay_commitment::{ModelId, TensorCommitment, encoding::Canonical};
+
+use crate::{Dtype, ManifestError, Program, Shape, ValidatedModel};
+
+/// Which edition of the arithmetic decides what the ops mean, and which ops are allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ArithmeticProfile {
+    /// `exact-f32/1`: floating-point linears only.
+    ExactF32V1,
+    /// `exact-int8/1`: int8 linears besides.
+    ExactInt8V1,
+}
+
+impl ArithmeticProfile {
+    /// The profile's name and version, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ExactF32V1 => "exact-f32/1",
+            Self::ExactInt8V1 => "exact-int8/1",
+        }
+    }
+}
+
+/// A weight tensor as executed: quantized where the program says so, row-major, little-endian.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TensorSpec {
+    /// Unique within the manifest.
+    pub name: String,
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Number of rows; 1 for vectors.
+    pub rows: u32,
+    /// Elements of a row.
+    pub width: u32,
+    /// BLAKE3 of the bytes.
+    pub commitment: TensorCommitment,
+}
+
+impl TensorSpec {
+    /// Shape of the tensor; it does not depend on a job.
+    pub const fn shape(&self) -> Shape {
+        Shape { rows: self.rows as u64, width: self.width as u64, dtype: self.dtype }
+    }
+}
+
+/// A model: its program, and commitments to everything that the program reads.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Manifest {
+    /// For people; part of the model id all the same.
+    pub name: String,
+    /// The arithmetic that the ops are defined by.
+    pub arithmetic: ArithmeticProfile,
+    /// BLAKE3 of the bytes of `tokenizer.json`.
+    pub tokenizer: TensorCommitment,
+    /// Token ids are below this.
+    pub vocabulary: u32,
+    /// Tokens in the longest sequence that the model takes.
+    pub max_sequence: u32,
+    /// Attention and pooling over sequences of more tokens than this are disputed through a virtual layer.
+    pub expand_from_rows: u32,
+    /// Transformer blocks that share a layer of the program. The program itself decides; this says how it was cut.
+    pub blocks_per_layer: u32,
+    /// The weights. Operands name them by index.
+    pub tensors: Vec<TensorSpec>,
+    /// The computation.
+    pub program: Program,
+}
+
+impl Manifest {
+    /// The model's identity: hash of the canonical encoding.
+    pub fn id(&self) -> ModelId {
+        ModelId::from(self.digest())
+    }
+
+    /// Infers all shapes and refuses a manifest that does not check, or in which some op element could not be
+    /// disputed within [`MAX_WITNESS_BYTES`](crate::MAX_WITNESS_BYTES) and [`MAX_WORK`](crate::MAX_WORK).
+    pub fn validate(self) -> Result<ValidatedModel, ManifestError> {
+        ValidatedModel::new(self)
+    }
+}

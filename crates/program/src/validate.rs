@@ -1,0 +1,373 @@
+//! A manifest that checks, with the shapes that follow from it.
+
+use std::collections::HashSet;
+
+use gainsay_commitment::ModelId;
+
+use crate::job::{JobError, JobInput, Sequence};
+use crate::limits::{
+    self, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_SEQUENCE, MAX_TENSORS, MAX_WIDTH,
+    MAX_WITNESS_BYTES, MAX_WORK,
+};
+use crate::shapes::{OpError, OutputType, infer};
+use crate::{
+    Dtype, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef, TensorSpec, VirtualOp,
+};
+
+/// Why a manifest is refused.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A count or size outside its limits.
+    #[error("{what} is {found}; it must be between {min} and {max}")]
+    OutOfRange {
+        /// The count or size.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+        /// Least allowed value.
+        min: u64,
+        /// Greatest allowed value.
+        max: u64,
+    },
+    /// A tensor without elements, or with rows that are too wide.
+    #[error(
+        "tensor {name} has shape [{rows}, {width}]; both must be at least 1, the width at most {MAX_WIDTH}"
+    )]
+    TensorShape {
+        /// Its name.
+        name: String,
+        /// Its rows.
+        rows: u32,
+        /// Elements of a row.
+        width: u32,
+    },
+    /// Two tensors of one name.
+    #[error("two tensors are named {name}")]
+    DuplicateTensor {
+        /// Their name.
+        name: String,
+    },
+    /// A tensor that no op reads.
+    #[error("no op reads tensor {name}")]
+    UnusedTensor {
+        /// Its name.
+        name: String,
+    },
+    /// An op does not check.
+    #[error("layer {layer} op {op}")]
+    Op {
+        /// Index of the layer.
+        layer: u32,
+        /// Index of the op in the layer.
+        op: u32,
+        /// What is wrong with it.
+        #[source]
+        source: OpError,
+    },
+    /// Some element of the op could not be shown to a referee within the limit.
+    #[error(
+        "an element of layer {layer} op {op} needs a witness of {bytes} bytes; at most {MAX_WITNESS_BYTES} are allowed"
+    )]
+    Witness {
+        /// Index of the layer.
+        layer: u32,
+        /// Index of the op in the layer.
+        op: u32,
+        /// Upper bound of the witness.
+        bytes: u64,
+    },
+    /// Some element of the op costs the referee more than the limit.
+    #[error("an element of layer {layer} op {op} costs {work} operations; at most {MAX_WORK} are allowed")]
+    Work {
+        /// Index of the layer.
+        layer: u32,
+        /// Index of the op in the layer.
+        op: u32,
+        /// Upper bound of the operations.
+        work: u64,
+    },
+    /// The program does not end with a row for each sequence.
+    #[error("the last layer's output must have one row for each sequence")]
+    Output,
+}
+
+/// A manifest that checks. It answers all questions about shapes, for any job.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ValidatedModel {
+    manifest: Manifest,
+    id: ModelId,
+    outputs: Vec<Vec<OutputType>>,
+}
+
+/// An element of an expanded op, and the sequence that it depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct ExpandedElement<'a> {
+    pub(crate) op: &'a Op,
+    pub(crate) row: u64,
+    pub(crate) column: u64,
+    pub(crate) sequence: Sequence,
+}
+
+impl ValidatedModel {
+    /// See [`Manifest::validate`].
+    pub fn new(manifest: Manifest) -> Result<Self, ManifestError> {
+        check_sizes(&manifest)?;
+        check_tensors(&manifest)?;
+        let outputs = infer_all(&manifest)?;
+        let last = outputs.last().and_then(|layer| layer.last());
+        if last.is_none_or(|output| output.space != RowSpace::Sequences) {
+            return Err(ManifestError::Output);
+        }
+        check_costs(&manifest, &outputs)?;
+        check_all_used(&manifest)?;
+        Ok(Self { id: manifest.id(), manifest, outputs })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The model's identity, computed once.
+    pub fn id(&self) -> ModelId {
+        self.id
+    }
+
+    /// Number of layers; at least 1.
+    pub fn layer_count(&self) -> u32 {
+        self.outputs.len() as u32
+    }
+
+    /// The ops of a layer; nothing beyond the last layer.
+    pub fn ops(&self, layer: u32) -> &[Op] {
+        self.manifest.program.layers.get(layer as usize).map_or(&[], |layer| &layer.ops)
+    }
+
+    /// One op of a layer.
+    pub fn op(&self, layer: u32, op: u32) -> Option<&Op> {
+        self.ops(layer).get(op as usize)
+    }
+
+    /// One weight's description.
+    pub fn weight(&self, index: u32) -> Option<&TensorSpec> {
+        self.manifest.tensors.get(index as usize)
+    }
+
+    /// Row space and width of an op's output.
+    pub fn output_type(&self, layer: u32, op: u32) -> Option<OutputType> {
+        self.outputs.get(layer as usize)?.get(op as usize).copied()
+    }
+
+    /// Row space and width of a layer's output.
+    pub fn layer_output_type(&self, layer: u32) -> Option<OutputType> {
+        self.outputs.get(layer as usize)?.last().copied()
+    }
+
+    /// Elements of the vector that each sequence is answered with.
+    pub fn answer_width(&self) -> u32 {
+        self.layer_output_type(self.layer_count() - 1).expect("validation refuses empty programs").width
+    }
+
+    /// Refuses a job with ids outside the vocabulary or sequences longer than the model takes.
+    pub fn check_job(&self, job: &JobInput) -> Result<(), JobError> {
+        let Manifest { vocabulary, max_sequence, .. } = self.manifest;
+        if let Some((index, &id)) = job.token_ids().iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
+            return Err(JobError::UnknownToken { index, id, vocabulary });
+        }
+        match job.sequences().find(|sequence| sequence.len > max_sequence.into()) {
+            None => Ok(()),
+            Some(Sequence { index, len, .. }) => {
+                Err(JobError::SequenceTooLong { sequence: index, tokens: len, max_sequence })
+            }
+        }
+    }
+
+    /// The tensor that an op of `layer` reads through `operand`, or nothing for a column of the job and for the
+    /// input of the first layer.
+    pub fn operand_tensor(&self, layer: u32, operand: Operand) -> Option<TensorRef> {
+        match operand {
+            Operand::LayerInput => layer.checked_sub(1).map(TensorRef::LayerOutput),
+            Operand::Op(op) => Some(TensorRef::Op(OpPlace::in_layer(layer, op))),
+            Operand::Weight(index) => Some(TensorRef::Weight(index)),
+            Operand::Job(_) => None,
+        }
+    }
+
+    /// Shape of an op's output in a run of `job`; nothing where there is no such op.
+    pub fn op_shape(&self, job: &JobInput, place: OpPlace) -> Option<Shape> {
+        match place.scope {
+            Scope::Layer => self.output_type(place.layer, place.op).map(|output| shape_in(job, output)),
+            Scope::Virtual { op, element } => {
+                let expanded = self.expanded(job, place.layer, op, element)?;
+                let rows = match VirtualOp::of(&expanded.op.kind).get(place.op as usize)? {
+                    VirtualOp::Out => 1,
+                    _ => expanded.sequence.len,
+                };
+                Some(Shape { rows, width: 1, dtype: Dtype::F32 })
+            }
+        }
+    }
+
+    /// Shape of any tensor of a run of `job`; nothing where there is no such tensor.
+    pub fn shape_of(&self, job: &JobInput, tensor: TensorRef) -> Option<Shape> {
+        match tensor {
+            TensorRef::Op(place) => self.op_shape(job, place),
+            TensorRef::LayerOutput(layer) => {
+                self.layer_output_type(layer).map(|output| shape_in(job, output))
+            }
+            TensorRef::Weight(index) => self.weight(index).map(TensorSpec::shape),
+        }
+    }
+
+    /// Number of ops of a layer or virtual layer; nothing where there is no such layer.
+    pub fn op_count(&self, job: &JobInput, layer: u32, scope: Scope) -> Option<u32> {
+        match scope {
+            Scope::Layer => self.outputs.get(layer as usize).map(|ops| ops.len() as u32),
+            Scope::Virtual { op, element } => {
+                let expanded = self.expanded(job, layer, op, element)?;
+                Some(VirtualOp::of(&expanded.op.kind).len() as u32)
+            }
+        }
+    }
+
+    /// Whether the element of this op (row-major index in its output) is disputed through a virtual layer. That
+    /// depends on the op's kind and on the length of the element's sequence alone.
+    pub fn is_expanded(&self, job: &JobInput, layer: u32, op: u32, element: u64) -> bool {
+        self.expanded(job, layer, op, element).is_some()
+    }
+
+    /// A short name for the op at `place`, for people.
+    pub fn op_name(&self, place: OpPlace) -> Option<&'static str> {
+        match place.scope {
+            Scope::Layer => self.op(place.layer, place.op).map(|op| op.kind.name()),
+            Scope::Virtual { op, .. } => {
+                let kind = &self.op(place.layer, op)?.kind;
+                VirtualOp::of(kind).get(place.op as usize).map(|op| op.name())
+            }
+        }
+    }
+
+    /// The expanded element, where there is one.
+    pub(crate) fn expanded(
+        &self,
+        job: &JobInput,
+        layer: u32,
+        op: u32,
+        element: u64,
+    ) -> Option<ExpandedElement<'_>> {
+        let (output, op) = (self.output_type(layer, op)?, self.op(layer, op)?);
+        let width = u64::from(output.width);
+        let (row, column) = (element / width, element % width);
+        let sequence = match op.kind {
+            OpKind::Attention { .. } => job.sequence_of_token(row),
+            OpKind::MeanPool => job.sequence(row),
+            _ => None,
+        }?;
+        let long = sequence.len > self.manifest.expand_from_rows.into();
+        long.then_some(ExpandedElement { op, row, column, sequence })
+    }
+}
+
+fn shape_in(job: &JobInput, output: OutputType) -> Shape {
+    let rows = match output.space {
+        RowSpace::Tokens => job.token_count(),
+        RowSpace::Sequences => job.sequence_count(),
+    };
+    Shape { rows, width: output.width.into(), dtype: Dtype::F32 }
+}
+
+fn in_range(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), ManifestError> {
+    if (min..=max).contains(&found) {
+        Ok(())
+    } else {
+        Err(ManifestError::OutOfRange { what, found, min, max })
+    }
+}
+
+fn check_sizes(manifest: &Manifest) -> Result<(), ManifestError> {
+    let layers = &manifest.program.layers;
+    in_range("the length of the model's name", manifest.name.len() as u64, 1, MAX_NAME_BYTES as u64)?;
+    in_range("vocabulary", manifest.vocabulary.into(), 1, u32::MAX.into())?;
+    in_range("max_sequence", manifest.max_sequence.into(), 1, MAX_SEQUENCE.into())?;
+    in_range("blocks_per_layer", manifest.blocks_per_layer.into(), 1, MAX_LAYERS as u64)?;
+    in_range("the number of tensors", manifest.tensors.len() as u64, 0, MAX_TENSORS as u64)?;
+    in_range("the number of layers", layers.len() as u64, 1, MAX_LAYERS as u64)?;
+    for layer in layers {
+        in_range("the number of ops of a layer", layer.ops.len() as u64, 1, MAX_OPS_PER_LAYER as u64)?;
+    }
+    let ops: usize = layers.iter().map(|layer| layer.ops.len()).sum();
+    in_range("the number of ops", ops as u64, 1, MAX_OPS as u64)
+}
+
+fn check_tensors(manifest: &Manifest) -> Result<(), ManifestError> {
+    let mut names = HashSet::new();
+    for TensorSpec { name, rows, width, .. } in &manifest.tensors {
+        in_range("the length of a tensor's name", name.len() as u64, 1, MAX_NAME_BYTES as u64)?;
+        if *rows == 0 || *width == 0 || *width > MAX_WIDTH {
+            return Err(ManifestError::TensorShape { name: name.clone(), rows: *rows, width: *width });
+        }
+        if !names.insert(name.as_str()) {
+            return Err(ManifestError::DuplicateTensor { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn infer_all(manifest: &Manifest) -> Result<Vec<Vec<OutputType>>, ManifestError> {
+    let mut outputs: Vec<Vec<OutputType>> = Vec::with_capacity(manifest.program.layers.len());
+    for (layer_index, layer) in manifest.program.layers.iter().enumerate() {
+        let layer_input = outputs.last().and_then(|layer| layer.last()).copied();
+        let mut types = Vec::with_capacity(layer.ops.len());
+        for (op_index, op) in layer.ops.iter().enumerate() {
+            let output = infer(manifest, layer_input, &types, op).map_err(|source| ManifestError::Op {
+                layer: layer_index as u32,
+                op: op_index as u32,
+                source,
+            })?;
+            types.push(output);
+        }
+        outputs.push(types);
+    }
+    Ok(outputs)
+}
+
+fn check_costs(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<(), ManifestError> {
+    for (layer_index, layer) in manifest.program.layers.iter().enumerate() {
+        for (op_index, op) in layer.ops.iter().enumerate() {
+            let width = input_width(manifest, outputs, layer_index, op);
+            let worst = limits::worst_element(manifest, op, width);
+            let (layer, op) = (layer_index as u32, op_index as u32);
+            if worst.witness_bytes > MAX_WITNESS_BYTES {
+                return Err(ManifestError::Witness { layer, op, bytes: worst.witness_bytes });
+            }
+            if worst.work > MAX_WORK {
+                return Err(ManifestError::Work { layer, op, work: worst.work });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Width of an op's first input: for a Gather, of its table.
+fn input_width(manifest: &Manifest, outputs: &[Vec<OutputType>], layer: usize, op: &Op) -> u32 {
+    let of_operand = |operand: &Operand| match *operand {
+        Operand::LayerInput => outputs[..layer].last().and_then(|ops| ops.last()).map(|output| output.width),
+        Operand::Op(index) => outputs[layer].get(index as usize).map(|output| output.width),
+        Operand::Weight(index) => manifest.tensors.get(index as usize).map(|spec| spec.width),
+        Operand::Job(_) => None,
+    };
+    op.inputs.iter().find_map(of_operand).expect("inference refuses ops without a tensor to read")
+}
+
+fn check_all_used(manifest: &Manifest) -> Result<(), ManifestError> {
+    let mut used = vec![false; manifest.tensors.len()];
+    for operand in manifest.program.layers.iter().flat_map(|layer| &layer.ops).flat_map(|op| &op.inputs) {
+        if let Operand::Weight(index) = *operand {
+            used[index as usize] = true;
+        }
+    }
+    match manifest.tensors.iter().zip(used).find(|(_, used)| !used) {
+        None => Ok(()),
+        Some((spec, _)) => Err(ManifestError::UnusedTensor { name: spec.name.clone() }),
+    }
+}
