@@ -11,9 +11,9 @@ pub use types::*;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, SecretKey, TensorCommitment};
+use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, SecretKey, Signed, TensorCommitment};
 use gainsay_program::JobInput;
-use gainsay_protocol::{Amount, JobId, LeaseId, OwnerId, ServiceTime};
+use gainsay_protocol::{Amount, ClaimReceipt, JobId, LeaseId, OwnerId, ServiceTime};
 
 use crate::bus::Bus;
 use crate::config::Config;
@@ -118,7 +118,7 @@ impl App {
     /// Keeps a lease; returns when it expires now.
     pub async fn heartbeat(&self, worker: PartyId, lease: LeaseId) -> AppResult<ServiceTime> { todo!() }
     /// Takes a signed claim (`Signed<Claim>` bytes). The same bytes again: the same answer.
-    pub async fn post_claim(&self, signed: &[u8]) -> AppResult<ClaimAccepted> { todo!() }
+    pub async fn post_claim(&self, signed: &[u8]) -> AppResult<Signed<ClaimReceipt>> { todo!() }
     /// A claim, public.
     pub async fn claim(&self, claim: ClaimId) -> AppResult<ClaimView> { todo!() }
 

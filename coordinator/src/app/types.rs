@@ -5,10 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use gainsay_commitment::{
-    ClaimId, DisputeId, InputCommitment, ModelId, MoveHash, PartyId, Signature, TensorCommitment, TraceRoot,
+    ClaimId, DisputeId, InputCommitment, ModelId, MoveHash, PartyId, Signature, Signed, TensorCommitment, TraceRoot,
 };
 use gainsay_program::{JobInput, ValidatedModel};
-use gainsay_protocol::{Amount, JobId, LeaseId, OwnerId, Parameters, ServiceTime};
+use gainsay_protocol::{
+    Amount, ClaimReceipt, JobId, LeaseId, OwnerId, Parameters, Role, ServiceTime, Verdict,
+};
 
 use crate::config::Prices;
 
@@ -240,25 +242,12 @@ pub struct ClaimView {
     pub signed: Vec<u8>,
     /// The canonical job, as bytes: hashes to `input`.
     pub job_bytes: Vec<u8>,
-    /// When it was received.
-    pub posted_at: ServiceTime,
-    /// When its window closes or closed.
+    /// What the coordinator signed on receipt: when it came and when its window was to close.
+    pub receipt: Signed<ClaimReceipt>,
+    /// When its window closes or closed; later than the receipt says where the worker was suspended since.
     pub window_ends: ServiceTime,
     /// Disputes on it, oldest first.
     pub disputes: Vec<DisputeId>,
-}
-
-/// What the worker gets for a claim: proof of receipt.
-#[derive(Clone, Debug)]
-pub struct ClaimAccepted {
-    /// Id.
-    pub id: ClaimId,
-    /// When it was received.
-    pub posted_at: ServiceTime,
-    /// When its window closes.
-    pub window_ends: ServiceTime,
-    /// Coordinator's signature over (claim, time).
-    pub countersignature: Signature,
 }
 
 /// A receipt: who ran what, committed to what, for how much, how final.
@@ -270,8 +259,6 @@ pub struct Receipt {
     pub state: JobState,
     /// The claim it rests on.
     pub claim: ClaimView,
-    /// Countersignature of the coordinator over the claim and its time.
-    pub countersignature: Signature,
     /// Paid to the worker; zero until final.
     pub paid_worker: Amount,
     /// Fee to the treasury; zero until final.
@@ -306,14 +293,10 @@ pub struct LeaseGrant {
 pub enum DisputeState {
     /// Being played.
     Open,
-    /// The claim was proven wrong by it.
-    ChallengerWins,
-    /// The challenger did not prove it.
-    WorkerWins,
-    /// Another decided the claim first.
-    Moot,
     /// The referee failed; clocks stand until an operator acts.
-    Halted,
+    Paused,
+    /// Over.
+    Ended(Verdict),
 }
 
 impl DisputeState {
@@ -321,34 +304,34 @@ impl DisputeState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
-            Self::ChallengerWins => "challenger_wins",
-            Self::WorkerWins => "worker_wins",
-            Self::Moot => "moot",
-            Self::Halted => "halted",
+            Self::Paused => "paused",
+            Self::Ended(verdict) => verdict.name(),
         }
     }
 }
 
-/// One move on record.
+/// One entry of a dispute's log.
 #[derive(Clone, Debug)]
-pub struct MoveView {
-    /// Position, from 0 (`open`).
-    pub sequence: u32,
-    /// `worker` or `challenger`.
-    pub mover: &'static str,
-    /// `open`, `reveal_ops`, …
-    pub kind: &'static str,
-    /// The signed move, as received.
-    pub signed: Vec<u8>,
-    /// Its hash, which the next move signs.
+pub struct EntryView {
+    /// Its number, from 0 (`open`).
+    pub seq: u64,
+    /// `open`, `reveal_ops`, …, or `paused`, `resumed`, `expired`, `closed`.
+    pub kind: String,
+    /// Whose move, where it is one.
+    pub mover: Option<Role>,
+    /// Canonical bytes of the record that the coordinator signed.
+    pub record: Vec<u8>,
+    /// Its hash, which the next record and the next choice name.
     pub hash: MoveHash,
+    /// The signed move, as received, where it is one.
+    pub signed_move: Option<Vec<u8>>,
+    /// The coordinator's signature over the record.
+    pub countersignature: Signature,
     /// When it was accepted.
     pub at: ServiceTime,
-    /// Coordinator's signature over (move, time).
-    pub countersignature: Signature,
 }
 
-/// A dispute with its moves.
+/// A dispute with its log.
 #[derive(Clone, Debug)]
 pub struct DisputeView {
     /// Id.
@@ -365,20 +348,22 @@ pub struct DisputeView {
     pub layer: u32,
     /// Where it stands.
     pub state: DisputeState,
-    /// Whose turn: `worker`, `challenger`; none once ended.
-    pub turn: Option<&'static str>,
-    /// When the turn's clock runs out; none once ended.
+    /// What it waits for: a stable name of the protocol's phases.
+    pub phase: String,
+    /// Whose turn; none once ended.
+    pub turn: Option<Role>,
+    /// When the turn's clock runs out; none once ended or while clocks stand.
     pub deadline: Option<ServiceTime>,
-    /// The fold of the moves: canonical bytes of the protocol's dispute.
+    /// Canonical bytes of the protocol's dispute: the fold of its log.
     pub fold: Vec<u8>,
-    /// Why it ended, in a stable code; none while open.
+    /// Why it ended: a stable name of the protocol's causes; none before.
     pub reason: Option<String>,
     /// When it was opened.
     pub opened_at: ServiceTime,
     /// When it ended.
     pub ended_at: Option<ServiceTime>,
-    /// All moves in order.
-    pub moves: Vec<MoveView>,
+    /// Its whole log, in order.
+    pub entries: Vec<EntryView>,
 }
 
 /// Something that happened, for `/v1/events` and the dashboard.

@@ -1,12 +1,49 @@
-//! The database and the model files. The only code that knows SQL.
+//! The truth, in PostgreSQL: the only code that knows SQL, one module per aggregate.
+//!
+//! Functions here load and save; they decide nothing. Whoever needs several of them at once passes the same
+//! [`Tx`]. Rows are locked in one order everywhere, so that transactions wait for each other and never deadlock:
+//! worker, job, lease, claim, dispute, bond, hold, accounts; several of a kind in the order of their keys.
 
+pub mod claims;
+pub mod clock;
+pub mod deployment;
+pub mod disputes;
+pub mod events;
+pub mod jobs;
+pub mod leases;
+pub mod ledger;
+pub mod models;
+pub mod parties;
 
+use std::str::FromStr;
+use std::time::Duration;
 
-/// The database failed or answered with what cannot be.
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../sql/migrations");
+
+/// The SQLSTATE of a transaction that was chosen to end a deadlock, or could not be serialized.
+const TRANSIENT: [&str; 2] = ["40P01", "40001"];
+
+/// An open transaction. Dropped without [`commit`], it leaves nothing.
+pub type Tx = Transaction<'static, Postgres>;
+
+/// Result of a store operation.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// The database failed, or holds what this build cannot read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The URL does not parse.
+    #[error("the database URL does not parse")]
+    Url(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database schema could not be migrated")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
     /// The driver or the server refused.
-    #[error("{operation} failed")]
+    #[error("could not {operation}")]
     Database {
         /// What was attempted.
         operation: &'static str,
@@ -14,12 +51,132 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// A row holds what this build cannot read.
-    #[error("a row of {table} does not decode: {what}")]
+    /// A stored value is none that this build writes.
+    #[error("{what} in the database does not decode")]
     Corrupt {
-        /// Where.
-        table: &'static str,
-        /// What was wrong.
-        what: String,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// The database belongs to a coordinator with another key.
+    #[error("the database belongs to coordinator {recorded}; this key is {own}")]
+    ForeignKey {
+        /// Whose database it is.
+        recorded: gainsay_commitment::CoordinatorId,
+        /// Whose key this process has.
+        own: gainsay_commitment::CoordinatorId,
     },
 }
+
+impl StoreError {
+    /// Whether the same transaction may succeed when tried again at once.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let Self::Database { source: sqlx::Error::Database(error), .. } = self else { return false };
+        error.code().is_some_and(|code| TRANSIENT.contains(&code.as_ref()))
+    }
+
+    /// The database constraint that refused, if one did.
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        let Self::Database { source: sqlx::Error::Database(error), .. } = self else { return None };
+        error.constraint()
+    }
+}
+
+pub(crate) fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { operation, source }
+}
+
+/// Reads a stored hash, key or signature.
+pub(crate) fn bytes<T: for<'a> TryFrom<&'a [u8]>>(what: &'static str, stored: &[u8]) -> StoreResult<T> {
+    T::try_from(stored).map_err(|_| StoreError::Corrupt { what })
+}
+
+/// Reads a stored count or index.
+pub(crate) fn count<T: TryFrom<i64>>(what: &'static str, stored: impl Into<i64>) -> StoreResult<T> {
+    T::try_from(stored.into()).map_err(|_| StoreError::Corrupt { what })
+}
+
+/// A 16-byte id as the database takes it.
+pub(crate) fn uuid(id: [u8; 16]) -> Uuid {
+    Uuid::from_bytes(id)
+}
+
+/// A new id: ascends with time.
+pub(crate) fn new_id() -> [u8; 16] {
+    Uuid::now_v7().into_bytes()
+}
+
+/// A pool of connections to the database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+impl Store {
+    /// Connects and brings the schema up to date.
+    ///
+    /// # Errors
+    /// The URL, the connection or a migration.
+    pub async fn connect(url: &str, connections: u32) -> StoreResult<Self> {
+        // A statement or a transaction that hangs would hold locks, and events back.
+        let options = PgConnectOptions::from_str(url).map_err(StoreError::Url)?.options([
+            ("statement_timeout", "30s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await
+            .map_err(failed("connect to the database"))?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// The connections themselves.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Starts a transaction.
+    ///
+    /// # Errors
+    /// No connection within ten seconds.
+    pub async fn begin(&self) -> StoreResult<Tx> {
+        self.pool.begin().await.map_err(failed("begin a transaction"))
+    }
+
+    /// Waits until all connections are closed.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Whether the database answers and its schema is the one this build expects.
+    ///
+    /// # Errors
+    /// It does not answer, or it is older or newer.
+    pub async fn check(&self) -> StoreResult<()> {
+        let newest: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("read the schema version"))?;
+        if newest == MIGRATIONS.iter().map(|migration| migration.version).max() {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt { what: "the schema version" })
+        }
+    }
+}
+
+/// Makes a transaction's changes lasting. Constraints that wait for the end are checked here.
+///
+/// # Errors
+/// A deferred constraint, or the connection: then nothing of it lasts, unless the connection broke in the act.
+pub async fn commit(tx: Tx) -> StoreResult<()> {
+    tx.commit().await.map_err(failed("commit"))
+}
+
+/// The connection of a transaction or pool, as queries take it.
+pub type Connection = PgConnection;

@@ -1,0 +1,217 @@
+//! Models and the files that they need.
+
+use gainsay_commitment::{ModelId, TensorCommitment};
+use gainsay_protocol::ServiceTime;
+use sqlx::FromRow;
+
+use super::{Connection, StoreResult, bytes, count, failed};
+
+/// A model on record.
+#[derive(Debug, Clone)]
+pub struct StoredModel {
+    /// Id.
+    pub id: ModelId,
+    /// Whether all its files are stored.
+    pub serving: bool,
+}
+
+#[derive(FromRow)]
+struct ModelRow {
+    model_id: Vec<u8>,
+    serving: bool,
+}
+
+impl ModelRow {
+    fn read(self) -> StoreResult<StoredModel> {
+        Ok(StoredModel { id: bytes("a model id", &self.model_id)?, serving: self.serving })
+    }
+}
+
+/// A file that a model needs, with its length where the manifest gives one.
+#[derive(Debug, Clone, Copy)]
+pub struct NeededFile {
+    /// Hash of its bytes.
+    pub hash: TensorCommitment,
+    /// Length, bytes.
+    pub bytes: Option<u64>,
+}
+
+/// Adds a model unless it is there; whether it was added.
+///
+/// # Errors
+/// The database.
+pub async fn insert(
+    conn: &mut Connection,
+    id: ModelId,
+    name: &str,
+    manifest: &[u8],
+    at: ServiceTime,
+) -> StoreResult<bool> {
+    let done = sqlx::query(
+        "insert into models (model_id, name, manifest, state, registered_ms) values ($1, $2, $3, 'incomplete', $4)
+            on conflict do nothing",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(name)
+    .bind(manifest)
+    .bind(at.0)
+    .execute(conn)
+    .await
+    .map_err(failed("register a model"))?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Records which files a model needs, in order.
+///
+/// # Errors
+/// The database.
+pub async fn insert_files(conn: &mut Connection, id: ModelId, files: &[NeededFile]) -> StoreResult<()> {
+    let hashes: Vec<Vec<u8>> = files.iter().map(|file| file.hash.as_bytes().to_vec()).collect();
+    let lengths: Vec<Option<i64>> =
+        files.iter().map(|file| file.bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX))).collect();
+    sqlx::query(
+        "insert into model_files (model_id, file_index, file_hash, file_bytes)
+            select $1, n - 1, h, b from unnest($2::bytea[], $3::bigint[]) with ordinality as f (h, b, n)",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(hashes)
+    .bind(lengths)
+    .execute(conn)
+    .await
+    .map_err(failed("record a model's files"))?;
+    Ok(())
+}
+
+/// A model.
+///
+/// # Errors
+/// The database.
+pub async fn get(conn: &mut Connection, id: ModelId) -> StoreResult<Option<StoredModel>> {
+    let row: Option<ModelRow> =
+        sqlx::query_as("select model_id, state = 'serving' as serving from models where model_id = $1")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await
+            .map_err(failed("look up a model"))?;
+    row.map(ModelRow::read).transpose()
+}
+
+/// All models, oldest first.
+///
+/// # Errors
+/// The database.
+pub async fn list(conn: &mut Connection) -> StoreResult<Vec<StoredModel>> {
+    let rows: Vec<ModelRow> = sqlx::query_as(
+        "select model_id, state = 'serving' as serving from models order by created_at, model_id",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(failed("list models"))?;
+    rows.into_iter().map(ModelRow::read).collect()
+}
+
+/// A model's manifest, canonical bytes.
+///
+/// # Errors
+/// The database.
+pub async fn manifest(conn: &mut Connection, id: ModelId) -> StoreResult<Option<Vec<u8>>> {
+    sqlx::query_scalar("select manifest from models where model_id = $1")
+        .bind(id.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await
+        .map_err(failed("read a manifest"))
+}
+
+/// The files that a model still waits for, in its order.
+///
+/// # Errors
+/// The database.
+pub async fn missing_files(conn: &mut Connection, id: ModelId) -> StoreResult<Vec<TensorCommitment>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select m.file_hash from model_files m left join files f using (file_hash)
+            where m.model_id = $1 and f.file_hash is null
+            group by m.file_hash order by min(m.file_index)",
+    )
+    .bind(id.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await
+    .map_err(failed("list a model's missing files"))?;
+    rows.iter().map(|hash| bytes("a file's hash", hash)).collect()
+}
+
+/// Whether some model needs a file of this hash, and its length where a manifest gives it.
+///
+/// # Errors
+/// The database.
+pub async fn needed(conn: &mut Connection, hash: TensorCommitment) -> StoreResult<Option<NeededFile>> {
+    let row: Option<Option<i64>> =
+        sqlx::query_scalar("select min(file_bytes) from model_files where file_hash = $1 group by file_hash")
+            .bind(hash.as_bytes().as_slice())
+            .fetch_optional(conn)
+            .await
+            .map_err(failed("look up a file"))?;
+    let Some(length) = row else { return Ok(None) };
+    let bytes = length.map(|length| count("a file's length", length)).transpose()?;
+    Ok(Some(NeededFile { hash, bytes }))
+}
+
+/// Whether a file is stored.
+///
+/// # Errors
+/// The database.
+pub async fn is_stored(conn: &mut Connection, hash: TensorCommitment) -> StoreResult<bool> {
+    sqlx::query_scalar("select exists (select 1 from files where file_hash = $1)")
+        .bind(hash.as_bytes().as_slice())
+        .fetch_one(conn)
+        .await
+        .map_err(failed("look up a file"))
+}
+
+/// Records a file as stored, and opens every model for which it was the last.
+///
+/// # Errors
+/// The database.
+pub async fn record_file(
+    conn: &mut Connection,
+    hash: TensorCommitment,
+    file_bytes: u64,
+    at: ServiceTime,
+) -> StoreResult<Vec<ModelId>> {
+    // Two uploads that end at once would each miss the other's file: whoever comes second waits here.
+    sqlx::query("select 1 from models where model_id in (select model_id from model_files where file_hash = $1)
+            order by model_id for no key update")
+        .bind(hash.as_bytes().as_slice())
+        .execute(&mut *conn)
+        .await
+        .map_err(failed("lock the models of a file"))?;
+    sqlx::query("insert into files (file_hash, file_bytes, stored_ms) values ($1, $2, $3) on conflict do nothing")
+        .bind(hash.as_bytes().as_slice())
+        .bind(i64::try_from(file_bytes).unwrap_or(i64::MAX))
+        .bind(at.0)
+        .execute(&mut *conn)
+        .await
+        .map_err(failed("record a file"))?;
+    open_complete(conn, hash).await
+}
+
+/// Opens the models that need this file and miss none.
+///
+/// # Errors
+/// The database.
+pub async fn open_complete(conn: &mut Connection, hash: TensorCommitment) -> StoreResult<Vec<ModelId>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "update models set state = 'serving'
+            where state = 'incomplete'
+                and model_id in (select model_id from model_files where file_hash = $1)
+                and not exists (
+                    select 1 from model_files m left join files f using (file_hash)
+                        where m.model_id = models.model_id and f.file_hash is null
+                )
+            returning model_id",
+    )
+    .bind(hash.as_bytes().as_slice())
+    .fetch_all(conn)
+    .await
+    .map_err(failed("open complete models"))?;
+    rows.iter().map(|id| bytes("a model id", id)).collect()
+}
