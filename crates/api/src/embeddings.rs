@@ -7,7 +7,7 @@ use crate::jobs::Finality;
 use crate::wire::{integer, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gainsay_commitment::ClaimId;
+use gainsay_commitment::{ClaimId, PartyId, TraceRoot};
 use gainsay_protocol::JobId;
 use serde::{Deserialize, Serialize};
 
@@ -151,17 +151,36 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
-/// Where an answer came from.
+/// Where an answer came from. A large request becomes several jobs, each with its own claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
+    /// The first job; the only one of most requests.
+    #[serde(with = "text")]
+    pub job: JobId,
+    /// The claim that answers the first job.
+    pub claim: ClaimId,
+    /// `pending` until the windows of all claims have closed.
+    pub finality: Finality,
+    /// Price of all jobs, in micro-credits.
+    #[serde(with = "integer")]
+    pub price: i64,
+    /// Every job, in the order of the input.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// One job of a request, and the claim that answers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
     /// The job.
     #[serde(with = "text")]
     pub job: JobId,
-    /// The claim that the answer is.
+    /// How many of the inputs it holds: they follow those of the parts before it.
+    pub inputs: u32,
+    /// The claim.
     pub claim: ClaimId,
-    /// `pending` until the window has closed.
-    pub finality: Finality,
-    /// Price, in micro-credits.
-    #[serde(with = "integer")]
-    pub price: i64,
+    /// Root over its layer commitments.
+    pub trace_root: TraceRoot,
+    /// Who claims.
+    pub worker: PartyId,
 }
