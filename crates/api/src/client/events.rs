@@ -1,0 +1,211 @@
+//! Following the event stream.
+
+use super::transport::{Call, next_chunk};
+use super::{Client, ClientError};
+use crate::events::{Event, EventCursor, EventKind, EventsQuery};
+use crate::limits::MAX_EVENT_BYTES;
+use crate::routes;
+use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
+use serde::Deserialize;
+
+/// The event stream, across reconnects: after a lost connection it goes on behind the last event it gave.
+pub struct EventReader {
+    client: Client,
+    after: Option<EventCursor>,
+    connection: Option<Connection>,
+    failures: u32,
+}
+
+struct Connection {
+    response: reqwest::Response,
+    parser: Parser,
+}
+
+impl Client {
+    /// Follows events after `after`; `None` gives only what happens from now on.
+    #[must_use]
+    pub fn events(&self, after: Option<EventCursor>) -> EventReader {
+        EventReader { client: self.clone(), after, connection: None, failures: 0 }
+    }
+}
+
+impl EventReader {
+    /// The next event. Waits as long as it takes; a coordinator that is away is waited for.
+    ///
+    /// Safe to drop at any await: an event is either given or will be.
+    ///
+    /// # Errors
+    /// A refusal that waiting does not mend, such as a cursor that the coordinator does not know.
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        loop {
+            match self.advance().await {
+                Ok(Some(event)) => {
+                    self.failures = 0;
+                    self.after = Some(event.id.clone());
+                    return Ok(event);
+                }
+                // The server closes streams at will.
+                Ok(None) => {}
+                Err(error) if error.is_transient() => {
+                    self.failures += 1;
+                    if self.failures == 1 {
+                        tracing::warn!(%error, "lost the event stream; reconnecting");
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            self.connection = None;
+            tokio::time::sleep(self.client.inner.retry.pause(self.failures.max(1))).await;
+        }
+    }
+
+    /// The next event of the present connection, made if there is none; `None` at its end.
+    async fn advance(&mut self) -> Result<Option<Event>, ClientError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect().await?);
+        }
+        let connection = self.connection.as_mut().expect("it was made above");
+        loop {
+            if let Some(frame) = connection.parser.next_frame() {
+                if let Some(event) = read_event(&frame) {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            let Some(chunk) = next_chunk(&self.client.inner.base, &mut connection.response).await? else {
+                return Ok(None);
+            };
+            if !connection.parser.push(&chunk) {
+                let limit = MAX_EVENT_BYTES as u64;
+                return Err(ClientError::TooLarge { path: routes::EVENTS.to_owned(), limit });
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, ClientError> {
+        let mut call = Call::get(routes::EVENTS).query(&EventsQuery { after: self.after.clone() })?;
+        call.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(value) = self.after.as_ref().and_then(|after| HeaderValue::from_str(&after.0).ok()) {
+            call.headers.insert(HeaderName::from_static("last-event-id"), value);
+        }
+        let response = self.client.stream(&call).await?;
+        Ok(Connection { response, parser: Parser::default() })
+    }
+}
+
+/// The event of a frame. One whose type or fields this version does not know still moves the cursor.
+fn read_event(frame: &Frame) -> Option<Event> {
+    #[derive(Deserialize)]
+    struct Place {
+        id: EventCursor,
+        at_ms: i64,
+    }
+    match serde_json::from_str(&frame.data) {
+        Ok(event) => Some(event),
+        Err(error) => {
+            tracing::debug!(%error, id = frame.id, "an event that this version does not understand");
+            let Place { id, at_ms } = serde_json::from_str(&frame.data).ok()?;
+            Some(Event { id, at_ms, kind: EventKind::Unknown })
+        }
+    }
+}
+
+/// One server-sent event.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Frame {
+    id: String,
+    data: String,
+}
+
+/// Splits a byte stream into server-sent events. Comments and unknown fields are skipped.
+#[derive(Default)]
+struct Parser {
+    buffer: Vec<u8>,
+    frame: Frame,
+}
+
+impl Parser {
+    /// Takes more bytes in; answers false when an unfinished event has grown beyond its limit.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        self.buffer.extend_from_slice(bytes);
+        self.buffer.len() + self.frame.data.len() <= MAX_EVENT_BYTES
+    }
+
+    /// The next complete event, if its bytes are here.
+    fn next_frame(&mut self) -> Option<Frame> {
+        let mut read = 0;
+        let mut complete = None;
+        while let Some(length) = self.buffer[read..].iter().position(|&byte| byte == b'\n') {
+            let line = String::from_utf8_lossy(&self.buffer[read..read + length]);
+            let line = line.strip_suffix('\r').unwrap_or(&line);
+            read += length + 1;
+            if line.is_empty() && !self.frame.data.is_empty() {
+                complete = Some(std::mem::take(&mut self.frame));
+                break;
+            }
+            self.frame.take_line(line);
+        }
+        self.buffer.drain(..read);
+        complete
+    }
+}
+
+impl Frame {
+    fn take_line(&mut self, line: &str) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => value.clone_into(&mut self.id),
+            "data" => {
+                if !self.data.is_empty() {
+                    self.data.push('\n');
+                }
+                self.data.push_str(value);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(pieces: &[&str]) -> Vec<(String, String)> {
+        let mut parser = Parser::default();
+        let mut frames = Vec::new();
+        for piece in pieces {
+            assert!(parser.push(piece.as_bytes()));
+            while let Some(frame) = parser.next_frame() {
+                frames.push((frame.id, frame.data));
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn events_come_out_whole_however_the_bytes_are_cut() {
+        let text =
+            ": hello\n\nid: 1-2\nevent: payment\ndata: {\"a\":1}\n\nid: 1-3\r\ndata: x\r\ndata: y\r\n\r\n";
+        let whole = frames(&[text]);
+        assert_eq!(whole, [("1-2".into(), "{\"a\":1}".into()), ("1-3".into(), "x\ny".into())]);
+        for cut in 1..text.len() {
+            assert_eq!(frames(&[&text[..cut], &text[cut..]]), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_end_is_refused_at_its_limit() {
+        let mut parser = Parser::default();
+        assert!(parser.push(&vec![b'x'; MAX_EVENT_BYTES]));
+        assert_eq!(parser.next_frame(), None);
+        assert!(!parser.push(b"x"));
+    }
+
+    #[test]
+    fn an_unknown_event_still_moves_the_cursor() {
+        let data = r#"{"id":"4-1","at_ms":9,"type":"job_submitted","job":7}"#;
+        let event = read_event(&Frame { id: "4-1".into(), data: data.into() }).unwrap();
+        assert_eq!(event, Event { id: EventCursor("4-1".into()), at_ms: 9, kind: EventKind::Unknown });
+    }
+}
