@@ -1,0 +1,2 @@
+//! Placeholder main until the simulation is written.
+fn main() {}

@@ -1,0 +1,178 @@
+//! What may become of a job and of a claim, and when.
+
+use crate::{parameters::Parameters, time::ServiceTime};
+
+/// Where a job is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobState {
+    /// Waits for a worker.
+    Submitted,
+    /// A worker holds a lease on it.
+    Assigned,
+    /// A claim was made; its answer was delivered as pending.
+    Claimed,
+    /// The claim is final and paid.
+    Finalized,
+    /// Its attempts are used up; the submitter has its money back.
+    Refunded,
+    /// The submitter withdrew it.
+    Cancelled,
+    /// The operator withdrew the profile version.
+    Voided,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobEvent {
+    /// A lease was given.
+    Leased,
+    /// The lease ran out or lost its heartbeat.
+    LeaseLost,
+    /// A claim was accepted.
+    Claimed,
+    /// The claim's window has passed with no dispute open.
+    WindowPassed,
+    /// The claim was rejected, and attempts are left.
+    Rejected,
+    /// The claim was rejected, and it was the last attempt.
+    RejectedFinally,
+    /// The submitter withdraws the job.
+    Cancelled,
+    /// The operator withdraws the profile version.
+    Voided,
+}
+
+/// Every legal step of a job. What is not in this table must not happen.
+pub const JOB_TRANSITIONS: [(JobState, JobEvent, JobState); 10] = [
+    (JobState::Submitted, JobEvent::Leased, JobState::Assigned),
+    (JobState::Submitted, JobEvent::Cancelled, JobState::Cancelled),
+    (JobState::Submitted, JobEvent::Voided, JobState::Voided),
+    (JobState::Assigned, JobEvent::LeaseLost, JobState::Submitted),
+    (JobState::Assigned, JobEvent::Claimed, JobState::Claimed),
+    (JobState::Assigned, JobEvent::Voided, JobState::Voided),
+    (JobState::Claimed, JobEvent::WindowPassed, JobState::Finalized),
+    (JobState::Claimed, JobEvent::Rejected, JobState::Submitted),
+    (JobState::Claimed, JobEvent::RejectedFinally, JobState::Refunded),
+    (JobState::Claimed, JobEvent::Voided, JobState::Voided),
+];
+
+/// Where an event takes a job, or `None` where it must not happen.
+#[must_use]
+pub fn job_transition(from: JobState, event: JobEvent) -> Option<JobState> {
+    JOB_TRANSITIONS.iter().find(|row| (row.0, row.1) == (from, event)).map(|row| row.2)
+}
+
+/// The event that a rejected claim is for its job, given how many of its claims were rejected before. Lost leases do
+/// not use up attempts.
+#[must_use]
+pub fn rejection(rejected_before: u32, parameters: &Parameters) -> JobEvent {
+    if rejected_before.saturating_add(1) < parameters.attempts {
+        JobEvent::Rejected
+    } else {
+        JobEvent::RejectedFinally
+    }
+}
+
+/// Where a claim is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClaimState {
+    /// Its window is open, or a dispute on it is.
+    Pending,
+    /// It stands, and was paid.
+    Finalized,
+    /// It was proven wrong, or was one of two.
+    Rejected,
+    /// The operator withdrew the profile version.
+    Voided,
+}
+
+/// How far an answer can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Finality {
+    /// Delivered; may still be disputed.
+    Pending,
+    /// Stands.
+    Final,
+    /// Was proven wrong, or voided.
+    Revoked,
+}
+
+impl ClaimState {
+    /// What the submitter is told about the claim's answer.
+    #[must_use]
+    pub fn finality(self) -> Finality {
+        match self {
+            Self::Pending => Finality::Pending,
+            Self::Finalized => Finality::Final,
+            Self::Rejected | Self::Voided => Finality::Revoked,
+        }
+    }
+
+    /// Stable snake-case name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Finalized => "finalized",
+            Self::Rejected => "rejected",
+            Self::Voided => "voided",
+        }
+    }
+}
+
+impl JobState {
+    /// Stable snake-case name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Assigned => "assigned",
+            Self::Claimed => "claimed",
+            Self::Finalized => "finalized",
+            Self::Refunded => "refunded",
+            Self::Cancelled => "cancelled",
+            Self::Voided => "voided",
+        }
+    }
+}
+
+impl Finality {
+    /// Stable snake-case name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Final => "final",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// The first moment at which a claim can no longer be disputed, for a claim taken, or a window started anew, at
+/// `start`.
+#[must_use]
+pub fn window_closes(start: ServiceTime, parameters: &Parameters) -> ServiceTime {
+    start.plus(parameters.window_ms)
+}
+
+/// Whether a pending claim may become final: its window has closed, and every dispute on it has ended.
+#[must_use]
+pub fn may_finalize(window_closes: ServiceTime, open_disputes: u64, now: ServiceTime) -> bool {
+    now >= window_closes && open_disputes == 0
+}
+
+/// Whether a worker may take another lease: running all of its unfinalized claims again must fit into half of its
+/// allowance, or many disputes at once could time it out.
+#[must_use]
+pub fn may_lease(rerun_of_unfinalized_ms: u64, parameters: &Parameters) -> bool {
+    rerun_of_unfinalized_ms <= parameters.worker_allowance_ms / 2
+}
+
+/// The longest that a job can take to be decided once it is first leased, in milliseconds of service time in which
+/// some worker is there to take it.
+#[must_use]
+pub fn longest_decision_ms(parameters: &Parameters) -> u64 {
+    let both = parameters.worker_allowance_ms.saturating_add(parameters.challenger_allowance_ms);
+    let attempt = parameters.lease_ms.saturating_add(parameters.window_ms).saturating_add(both);
+    attempt.saturating_mul(parameters.attempts.into())
+}

@@ -1,0 +1,157 @@
+//! The numbers that a coordinator publishes and every rule takes as given.
+
+use crate::money::{Amount, PPM};
+
+/// Prices, stakes, fractions, windows and allowances of one coordinator.
+///
+/// Durations are milliseconds of service time; fractions are parts per million.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameters {
+    /// What a worker locks with every lease, and loses if the claim is convicted.
+    pub stake_per_job: Amount,
+    /// What a challenger locks per worker it disputes, and loses with its first lost dispute against it.
+    pub bond: Amount,
+    /// What a lost lease costs the worker, out of the stake locked with it.
+    pub lost_lease_fee: Amount,
+    /// Part of a job's price kept by the treasury; it pays for audits.
+    pub fee_ppm: u32,
+    /// Part of a convicted stake that goes to the treasury whoever proves the fraud.
+    pub slash_to_treasury_ppm: u32,
+    /// Part of a convicted stake that goes to the submitter whose job it was.
+    pub slash_to_submitter_ppm: u32,
+    /// The most, of a convicted stake, that refunds to earlier openers may take in sum.
+    pub opener_refund_cap_ppm: u32,
+    /// The fixed refund to an earlier opener whose commitment the finally accepted claim confirms.
+    pub opener_refund: Amount,
+    /// Part of a forfeited bond that goes to the worker who was disputed wrongly; the rest to the treasury.
+    pub forfeit_to_worker_ppm: u32,
+    /// How long after a claim disputes may be opened.
+    pub window_ms: u64,
+    /// A worker's time for all its turns of one dispute.
+    pub worker_allowance_ms: u64,
+    /// A challenger's time for all its turns of one dispute.
+    pub challenger_allowance_ms: u64,
+    /// How long a lease may last, claim included.
+    pub lease_ms: u64,
+    /// How long a lease survives without a heartbeat.
+    pub heartbeat_ms: u64,
+    /// How long slashed stake and forfeited bonds are held before they are paid out.
+    pub hold_ms: u64,
+    /// Rejected claims a job survives before its submitter is refunded.
+    pub attempts: u32,
+}
+
+/// A set of parameters that the rules cannot work with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParametersError {
+    /// An amount is negative or above [`Amount::MAX`].
+    #[error("{0} must lie between zero and {max} micro-credits", max = Amount::MAX.0)]
+    Amount(&'static str),
+    /// Fractions of the same whole exceed it.
+    #[error("{0} exceed one million parts per million")]
+    Fractions(&'static str),
+    /// The lost-lease fee could not be paid from the stake that was locked for it.
+    #[error("the lost-lease fee exceeds the stake locked with the lease")]
+    FeeAboveStake,
+    /// A duration or count that must not be zero.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+}
+
+impl Default for Parameters {
+    /// A stake of forty times a price of 0.01 credits (deterrence at five per cent detection and a fixed
+    /// fraction of one half), a bond that covers what a dispute costs, five-minute windows.
+    fn default() -> Self {
+        Self {
+            stake_per_job: Amount(400_000),
+            bond: Amount(200_000),
+            lost_lease_fee: Amount(1_000),
+            fee_ppm: 50_000,
+            slash_to_treasury_ppm: 250_000,
+            slash_to_submitter_ppm: 250_000,
+            opener_refund_cap_ppm: 200_000,
+            opener_refund: Amount(20_000),
+            forfeit_to_worker_ppm: 500_000,
+            window_ms: 300_000,
+            worker_allowance_ms: 300_000,
+            challenger_allowance_ms: 300_000,
+            lease_ms: 120_000,
+            heartbeat_ms: 15_000,
+            hold_ms: 600_000,
+            attempts: 3,
+        }
+    }
+}
+
+impl Parameters {
+    /// Checks what the ledger and the clocks rely on.
+    ///
+    /// # Errors
+    /// The first rule that a value breaks.
+    pub fn validate(&self) -> Result<(), ParametersError> {
+        let amounts = [
+            (self.stake_per_job, "stake per job"),
+            (self.bond, "bond"),
+            (self.lost_lease_fee, "lost-lease fee"),
+            (self.opener_refund, "opener refund"),
+        ];
+        if let Some((_, name)) = amounts.iter().find(|(amount, _)| !amount.is_valid()) {
+            return Err(ParametersError::Amount(name));
+        }
+        let fractions = [
+            (vec![self.fee_ppm], "the fee"),
+            (vec![self.forfeit_to_worker_ppm], "the worker's part of a forfeited bond"),
+            (
+                vec![self.slash_to_treasury_ppm, self.slash_to_submitter_ppm, self.opener_refund_cap_ppm],
+                "the parts of a convicted stake",
+            ),
+        ];
+        for (parts, name) in fractions {
+            if parts.iter().map(|&part| u64::from(part)).sum::<u64>() > u64::from(PPM) {
+                return Err(ParametersError::Fractions(name));
+            }
+        }
+        if self.lost_lease_fee > self.stake_per_job {
+            return Err(ParametersError::FeeAboveStake);
+        }
+        let durations = [
+            (self.window_ms, "the challenge window"),
+            (self.worker_allowance_ms, "the worker's allowance"),
+            (self.challenger_allowance_ms, "the challenger's allowance"),
+            (self.lease_ms, "the lease"),
+            (self.heartbeat_ms, "the heartbeat"),
+            (u64::from(self.attempts), "the number of attempts"),
+        ];
+        match durations.iter().find(|(value, _)| *value == 0) {
+            Some((_, name)) => Err(ParametersError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Parameters::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn values_that_would_mint_or_stall_are_refused() {
+        let broken = |change: fn(&mut Parameters)| {
+            let mut parameters = Parameters::default();
+            change(&mut parameters);
+            parameters.validate().unwrap_err()
+        };
+        assert_eq!(broken(|p| p.bond = Amount(-1)), ParametersError::Amount("bond"));
+        assert_eq!(broken(|p| p.fee_ppm = PPM + 1), ParametersError::Fractions("the fee"));
+        assert_eq!(
+            broken(|p| p.slash_to_submitter_ppm = 550_001),
+            ParametersError::Fractions("the parts of a convicted stake")
+        );
+        assert_eq!(broken(|p| p.lost_lease_fee = Amount(400_001)), ParametersError::FeeAboveStake);
+        assert_eq!(broken(|p| p.window_ms = 0), ParametersError::Zero("the challenge window"));
+    }
+}

@@ -1,0 +1,231 @@
+//! The referee: recomputes one element from opened chunks, and nothing else.
+//!
+//! It executes no model and holds no weights. Which tensors an element depends on, their shapes and where a chunk
+//! lies in them follow from program and job; the message contributes bytes and paths alone. Bytes count only
+//! after they have been hashed up to a commitment that is on record.
+
+use std::ops::Range;
+
+use gainsay_commitment::{
+    TensorCommitment, TreeError, TreeShape,
+    tensor::{CHUNK_BYTES, verify_opening},
+};
+use gainsay_program::{ElementError, Missing, OpPlace, Oracle, Scope, TensorRef, element};
+
+use crate::{
+    case::Case,
+    dispute::Verdict,
+    witness::{Witness, WitnessChunk},
+};
+
+/// The commitments that bind what an op of one layer reads: what the worker revealed, what the claim holds for
+/// the layers below, what the manifest holds for weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Commitments<'a> {
+    case: Case<'a>,
+    layer: u32,
+    ops: &'a [TensorCommitment],
+    inner: Option<(Scope, &'a [TensorCommitment])>,
+}
+
+impl<'a> Commitments<'a> {
+    /// For ops of `layer`, whose op outputs have the commitments `ops`.
+    #[must_use]
+    pub fn of_layer(case: Case<'a>, layer: u32, ops: &'a [TensorCommitment]) -> Self {
+        Self { case, layer, ops, inner: None }
+    }
+
+    /// For ops of a virtual layer of the same layer.
+    #[must_use]
+    pub fn with_virtual(self, scope: Scope, ops: &'a [TensorCommitment]) -> Self {
+        Self { inner: Some((scope, ops)), ..self }
+    }
+
+    /// The claim, job and model.
+    #[must_use]
+    pub fn case(&self) -> Case<'a> {
+        self.case
+    }
+
+    /// The commitment and the tree of a tensor; nothing for what no op of the layer may read.
+    #[must_use]
+    pub fn find(&self, tensor: TensorRef) -> Option<(TensorCommitment, TreeShape)> {
+        let shape = self.case.model().shape_of(self.case.input(), tensor)?;
+        let commitment = match tensor {
+            TensorRef::Op(place) => self.op(place)?,
+            TensorRef::LayerOutput(layer) if layer < self.layer => {
+                *self.case.claim().layers.get(layer as usize)?
+            }
+            TensorRef::LayerOutput(_) => return None,
+            TensorRef::Weight(index) => self.case.model().weight(index)?.commitment,
+        };
+        Some((commitment, TreeShape::new(shape.bytes())))
+    }
+
+    fn op(&self, place: OpPlace) -> Option<TensorCommitment> {
+        if place.layer != self.layer {
+            return None;
+        }
+        let ops = match (place.scope, self.inner) {
+            (Scope::Layer, _) => self.ops,
+            (scope, Some((inner, ops))) if scope == inner => ops,
+            _ => return None,
+        };
+        ops.get(place.op as usize).copied()
+    }
+}
+
+/// What the referee found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// The element as the program defines it.
+    pub recomputed: [u8; 4],
+    /// [`Verdict::WorkerWins`] if that is what was claimed, else [`Verdict::ChallengerWins`].
+    pub verdict: Verdict,
+}
+
+/// Why a witness decides nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WitnessFault {
+    /// No op of the layer reads this tensor.
+    #[error("no commitment is on record for {0}")]
+    UnknownTensor(TensorRef),
+    /// The chunk does not lead to the tensor's commitment.
+    #[error("chunk {chunk} of {tensor} does not open: {fault}")]
+    Opening {
+        /// The tensor.
+        tensor: TensorRef,
+        /// The chunk.
+        chunk: u64,
+        /// What is wrong with it.
+        fault: TreeError,
+    },
+    /// The evaluation reads a chunk that the witness lacks.
+    #[error("the witness does not cover what the element depends on: {0}")]
+    Missing(Missing),
+    /// The evaluation never reads this chunk.
+    #[error("chunk {chunk} of {tensor} is not needed")]
+    Unneeded {
+        /// The tensor.
+        tensor: TensorRef,
+        /// The chunk.
+        chunk: u64,
+    },
+    /// There is no such element.
+    #[error("there is no element {element} of {place}")]
+    NoSuchElement {
+        /// The op.
+        place: OpPlace,
+        /// The index.
+        element: u64,
+    },
+}
+
+impl WitnessFault {
+    /// A stable name for interfaces.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownTensor(_) => "witness_unknown_tensor",
+            Self::Opening { .. } => "witness_opening",
+            Self::Missing(_) => "witness_incomplete",
+            Self::Unneeded { .. } => "witness_unneeded",
+            Self::NoSuchElement { .. } => "no_such_element",
+        }
+    }
+}
+
+/// Recomputes element `index` of the op at `place` from the witness, and compares it with the four bytes that
+/// the worker revealed.
+///
+/// # Errors
+/// The witness names a tensor that no op here reads, holds a chunk that does not open, lacks one that is read, or
+/// holds one that is not. None of these says anything about the claim.
+pub fn judge(
+    commitments: &Commitments<'_>,
+    place: OpPlace,
+    index: u64,
+    claimed: [u8; 4],
+    witness: &Witness,
+) -> Result<Judgement, WitnessFault> {
+    for chunk in witness.chunks() {
+        let tensor = chunk.tensor;
+        let (_, shape) = commitments.find(tensor).ok_or(WitnessFault::UnknownTensor(tensor))?;
+        if shape.chunk_len(chunk.opening.chunk) != Some(chunk.opening.bytes.len()) {
+            let fault = TreeError::NoSuchChunk { chunk: chunk.opening.chunk, chunks: shape.chunks() };
+            return Err(WitnessFault::Opening { tensor, chunk: chunk.opening.chunk, fault });
+        }
+    }
+    for chunk in witness.chunks() {
+        check_opening(commitments, chunk)?;
+    }
+    let case = commitments.case();
+    let mut opened = OpenedChunks::new(witness);
+    let recomputed =
+        element(case.model(), case.input(), place, index, &mut opened).map_err(|error| match error {
+            ElementError::Missing(missing) => WitnessFault::Missing(missing),
+            _ => WitnessFault::NoSuchElement { place, element: index },
+        })?;
+    if let Some(unread) = opened.first_unread() {
+        return Err(WitnessFault::Unneeded { tensor: unread.tensor, chunk: unread.opening.chunk });
+    }
+    let verdict = if recomputed == claimed { Verdict::WorkerWins } else { Verdict::ChallengerWins };
+    Ok(Judgement { recomputed, verdict })
+}
+
+fn check_opening(commitments: &Commitments<'_>, chunk: &WitnessChunk) -> Result<(), WitnessFault> {
+    let tensor = chunk.tensor;
+    let (commitment, shape) = commitments.find(tensor).ok_or(WitnessFault::UnknownTensor(tensor))?;
+    verify_opening(commitment, shape, &chunk.opening).map_err(|fault| WitnessFault::Opening {
+        tensor,
+        chunk: chunk.opening.chunk,
+        fault,
+    })
+}
+
+/// Reads from the chunks of a witness, and notes which were read.
+struct OpenedChunks<'a> {
+    chunks: &'a [WitnessChunk],
+    read: Vec<bool>,
+    /// Where the last read was answered: most reads stay in a chunk.
+    last: usize,
+}
+
+impl<'a> OpenedChunks<'a> {
+    fn new(witness: &'a Witness) -> Self {
+        Self { chunks: witness.chunks(), read: vec![false; witness.chunks().len()], last: 0 }
+    }
+
+    fn first_unread(&self) -> Option<&'a WitnessChunk> {
+        self.read.iter().position(|read| !read).map(|index| &self.chunks[index])
+    }
+
+    fn find(&mut self, tensor: TensorRef, chunk: u64) -> Option<&'a [u8]> {
+        let key = |held: &WitnessChunk| (held.tensor, held.opening.chunk);
+        if self.chunks.get(self.last).map(key) != Some((tensor, chunk)) {
+            self.last = self.chunks.binary_search_by_key(&(tensor, chunk), key).ok()?;
+        }
+        self.read[self.last] = true;
+        Some(&self.chunks[self.last].opening.bytes)
+    }
+}
+
+impl Oracle for OpenedChunks<'_> {
+    fn read(&mut self, tensor: TensorRef, bytes: Range<u64>, into: &mut [u8]) -> Result<(), Missing> {
+        let missing = Missing::new(tensor, &bytes);
+        let (mut position, mut rest) = (bytes.start, into);
+        while !rest.is_empty() {
+            let chunk = position / CHUNK_BYTES as u64;
+            let offset = (position % CHUNK_BYTES as u64) as usize;
+            let held = self.find(tensor, chunk).and_then(|held| held.get(offset..)).ok_or(missing)?;
+            let count = held.len().min(rest.len());
+            if count == 0 {
+                return Err(missing);
+            }
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(&held[..count]);
+            (position, rest) = (position + count as u64, later);
+        }
+        Ok(())
+    }
+}
