@@ -1,1 +1,34 @@
-//! 
+//! Runs programs on candle, fast, and records what a claim says about them.
+//!
+//! [`Model::run`] takes many jobs at once and returns each job's [`Trace`]: the commitment to every layer's output,
+//! hashed while the next layer waits for nothing, and the answer. A party that has to show more re-runs the job:
+//! [`Model::layer_ops`] gives the output of every op of one layer, [`Model::virtual_ops`] the steps inside one element.
+//!
+//! Every byte is decided by `gainsay-arithmetic` and by the program. Batches, threads, fused ops and vector width
+//! change none; tests hold all of them against each other and against `gainsay_program::reference`.
+//!
+//! The flow: [`Model::new`] checks the weights, packs them and plans each layer in steps (`plan`); a run divides its
+//! sequences into batches of bounded size (`batch`), sends each through the steps (`execute`), whose operators are
+//! candle custom ops (`ops`) around the kernels (`kernels`), and an observer (`record`) hashes or keeps what it sees.
+//!
+//! The crate knows nothing of claims as signed objects, of disputes or of money, and does no IO.
+
+mod batch;
+mod error;
+mod execute;
+mod fault;
+mod kernels;
+mod load;
+mod model;
+mod ops;
+mod options;
+mod plan;
+mod record;
+mod virtual_layer;
+
+pub use error::{FloatEnvironmentError, LoadError, RunError};
+pub use fault::Fault;
+pub use kernels::float_environment_is_default;
+pub use model::Model;
+pub use options::{Options, Simd};
+pub use record::Trace;

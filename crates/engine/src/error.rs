@@ -1,0 +1,73 @@
+//! What can go wrong when a model is loaded or run.
+
+use gainsay_program::JobError;
+use gainsay_program::weights::WeightError;
+
+use crate::{Fault, Simd};
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not one byte string per tensor of the manifest.
+    #[error("{found} weights given where the manifest lists {expected}")]
+    WeightCount {
+        /// Tensors in the manifest.
+        expected: usize,
+        /// Byte strings given.
+        found: usize,
+    },
+    /// A weight is not what the manifest commits to.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// The machine lacks the instructions asked for.
+    #[error("this machine does not have the instructions for {0}")]
+    Simd(Simd),
+    /// The threads did not start.
+    #[error("cannot start the worker threads")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+    /// A thread rounds or flushes other than the arithmetic asks.
+    #[error(transparent)]
+    FloatEnvironment(#[from] FloatEnvironmentError),
+}
+
+/// A thread's floating-point control register is not at its default: it would flush subnormals, or round in
+/// another direction. Some library in this process has changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a thread's floating-point control register is not at its default, so results would have other bits")]
+pub struct FloatEnvironmentError;
+
+/// Why a run fails.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A job does not fit the model.
+    #[error("job {job} does not fit the model")]
+    Job {
+        /// Its index among the jobs of the run.
+        job: usize,
+        /// What does not fit.
+        #[source]
+        source: JobError,
+    },
+    /// The program has fewer layers.
+    #[error("there is no layer {0}")]
+    NoSuchLayer(u32),
+    /// The element is not disputed through a virtual layer, or does not exist.
+    #[error("element {element} of op {op} in layer {layer} has no virtual layer")]
+    NotExpanded {
+        /// The layer.
+        layer: u32,
+        /// The op.
+        op: u32,
+        /// The element.
+        element: u64,
+    },
+    /// The program has no place for the fault.
+    #[error("the program has no place for the fault {0:?}")]
+    Fault(Fault),
+    /// A thread rounds or flushes other than the arithmetic asks.
+    #[error(transparent)]
+    FloatEnvironment(#[from] FloatEnvironmentError),
+    /// The tensor library refuses an operation.
+    #[error("the tensor library refuses an operation")]
+    Tensor(#[from] candle_core::Error),
+}

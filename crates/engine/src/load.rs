@@ -1,0 +1,111 @@
+//! From the bytes of a model's weights to operators that run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use gainsay_program::weights::{check, widen};
+use gainsay_program::{Dtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel};
+
+use crate::error::LoadError;
+use crate::kernels::{Heads, Int8Matrix, Kernels, LinearWeights};
+use crate::ops::{Follow, Operator, Table};
+use crate::plan::LayerPlan;
+
+/// Checks every weight's length, hash and values.
+pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Result<(), LoadError> {
+    let specs = &model.manifest().tensors;
+    if specs.len() != weights.len() {
+        return Err(LoadError::WeightCount { expected: specs.len(), found: weights.len() });
+    }
+    specs.iter().zip(weights).try_for_each(|(spec, bytes)| Ok(check(spec, bytes)?))
+}
+
+/// Plans all layers, packing the weights of linear maps for `kernels`.
+pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels: Kernels) -> Vec<LayerPlan> {
+    let mut loader = Loader { tensors: &model.manifest().tensors, weights, kernels, packed: HashMap::new() };
+    let layers = model.manifest().program.layers.iter();
+    layers.map(|layer| LayerPlan::new(&layer.ops, |op, follow| loader.operator(op, follow))).collect()
+}
+
+struct Loader<'a> {
+    tensors: &'a [TensorSpec],
+    weights: &'a [Arc<[u8]>],
+    kernels: Kernels,
+    /// What has been packed, by the weights that a linear map reads: a map that occurs twice, fused and on its own,
+    /// is packed once.
+    packed: HashMap<Vec<u32>, Arc<LinearWeights>>,
+}
+
+impl Loader<'_> {
+    fn operator(&mut self, op: &Op, follow: Follow) -> Operator {
+        let weights: Vec<u32> = (op.inputs.iter())
+            .filter_map(|operand| match operand {
+                Operand::Weight(index) => Some(*index),
+                _ => None,
+            })
+            .collect();
+        match op.kind {
+            OpKind::Gather => Operator::Gather(self.table(weights[0])),
+            OpKind::Add => Operator::Add,
+            OpKind::Linear(kind) => Operator::Linear(self.linear(kind, weights), follow),
+            OpKind::LayerNorm { eps } => {
+                let [weight, bias] = [weights[0], weights[1]].map(|index| self.floats(index));
+                Operator::LayerNorm { weight, bias, eps }
+            }
+            OpKind::Gelu => Operator::Gelu,
+            OpKind::Attention { heads, head_dim, scale } => {
+                Operator::Attention(Heads { count: heads as usize, width: head_dim as usize, scale })
+            }
+            OpKind::MeanPool => Operator::MeanPool,
+            OpKind::Normalize => Operator::Normalize,
+        }
+    }
+
+    fn table(&self, index: u32) -> Table {
+        let TensorSpec { dtype, width, .. } = self.tensors[index as usize];
+        Table { bytes: Arc::clone(&self.weights[index as usize]), dtype, width: width as usize }
+    }
+
+    fn floats(&self, index: u32) -> Vec<f32> {
+        widen(self.tensors[index as usize].dtype, &self.weights[index as usize])
+    }
+
+    fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Arc<LinearWeights> {
+        if let Some(packed) = self.packed.get(&weights) {
+            return Arc::clone(packed);
+        }
+        let packed = Arc::new(match kind {
+            LinearKind::F32 => self.pack_f32(&weights),
+            LinearKind::Int8 { group, activation_bits } => {
+                self.pack_int8(&weights, group as usize, activation_bits)
+            }
+        });
+        self.packed.insert(weights, Arc::clone(&packed));
+        packed
+    }
+
+    fn pack_f32(&self, weights: &[u32]) -> LinearWeights {
+        let depth = self.tensors[weights[0] as usize].width as usize;
+        let bias = weights.get(1).map_or_else(Vec::new, |&bias| self.floats(bias));
+        self.kernels.pack(self.floats(weights[0]), depth, bias)
+    }
+
+    fn pack_int8(
+        &self,
+        weights: &[u32],
+        group: usize,
+        bits: gainsay_arithmetic::int8::ActivationBits,
+    ) -> LinearWeights {
+        let spec = &self.tensors[weights[0] as usize];
+        assert_eq!(spec.dtype, Dtype::I8, "validation gives an int8 linear an i8 matrix");
+        let matrix = Int8Matrix {
+            weights: self.weights[weights[0] as usize].iter().map(|byte| byte.cast_signed()).collect(),
+            scales: self.floats(weights[1]),
+            depth: spec.width as usize,
+            group,
+            bits,
+        };
+        let bias = weights.get(2).map_or_else(Vec::new, |&bias| self.floats(bias));
+        self.kernels.pack_int8(matrix, bias)
+    }
+}

@@ -1,0 +1,49 @@
+//! Between candle's tensors and slices.
+
+use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
+
+/// Rows and width of a matrix.
+pub(crate) type RowsWidth = (usize, usize);
+
+/// The elements of a contiguous f32 matrix, with its rows and width.
+pub(crate) fn matrix<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'a [f32], RowsWidth)> {
+    let (rows, width) = layout.shape().dims2()?;
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("the engine's ops take contiguous tensors")
+    };
+    Ok((&storage.as_slice::<f32>()?[start..end], (rows, width)))
+}
+
+/// The elements of a contiguous vector of indices.
+pub(crate) fn indices<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("the engine's ops take contiguous tensors")
+    };
+    Ok(&storage.as_slice::<u32>()?[start..end])
+}
+
+/// Storage and shape of an op's result: a matrix that `fill` writes.
+pub(crate) fn output((rows, width): RowsWidth, fill: impl FnOnce(&mut [f32])) -> Result<(CpuStorage, Shape)> {
+    let mut out = vec![0.0; rows * width];
+    fill(&mut out);
+    Ok((CpuStorage::F32(out), Shape::from((rows, width))))
+}
+
+/// A matrix on the CPU.
+pub(crate) fn from_floats(values: Vec<f32>, shape: RowsWidth) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// A vector of indices on the CPU.
+pub(crate) fn from_indices(values: &[u32]) -> Result<Tensor> {
+    Tensor::from_slice(values, values.len(), &Device::Cpu)
+}
+
+/// Calls `read` with the elements of a matrix.
+pub(crate) fn read_floats<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(read(matrix(storage, layout)?.0)),
+        _ => bail!("the engine's tensors are on the CPU"),
+    }
+}
