@@ -45,7 +45,10 @@ pub enum ElementError {
 /// Computes the element with row-major index `index` of the op at `place`, as it is stored: little-endian bytes of an
 /// f32 under the storing rule (in virtual layers, before `out`, under its NaN part).
 ///
-/// Reads at most what [`Manifest::validate`](crate::Manifest::validate) has bounded, provided that
+/// An element of a layer is computed in the direct form, whether or not it is expanded. A referee that must bound its
+/// work asks [`ValidatedModel::is_expanded`] first.
+///
+/// For all other elements it reads at most what [`Manifest::validate`](crate::Manifest::validate) has bounded, provided that
 /// [`ValidatedModel::check_job`] accepts the job; for other jobs it may fail, but is still total.
 pub fn element<O: Oracle + ?Sized>(
     model: &ValidatedModel,

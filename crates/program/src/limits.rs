@@ -25,13 +25,13 @@ pub const MAX_WITNESS_BYTES: u64 = 4 << 20;
 /// Multiplications, additions and function calls that one op element may cost.
 pub const MAX_WORK: u64 = 1 << 24;
 
-/// Upper bounds of what the referee needs for one element of an op.
+/// Upper bounds of what the referee needs for any element of an op, of its virtual layer where it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Cost {
-    /// Bytes of chunks and their paths.
-    pub(crate) witness_bytes: u64,
-    /// Operations.
-    pub(crate) work: u64,
+pub struct Cost {
+    /// Bytes of the chunks that it reads, each with its whole path.
+    pub witness_bytes: u64,
+    /// Multiplications, additions and function calls.
+    pub work: u64,
 }
 
 impl Cost {

@@ -6,7 +6,7 @@ use gainsay_commitment::ModelId;
 
 use crate::job::{JobError, JobInput, Sequence};
 use crate::limits::{
-    self, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_SEQUENCE, MAX_TENSORS, MAX_WIDTH,
+    self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_SEQUENCE, MAX_TENSORS, MAX_WIDTH,
     MAX_WITNESS_BYTES, MAX_WORK,
 };
 use crate::shapes::{OpError, OutputType, infer};
@@ -97,6 +97,7 @@ pub struct ValidatedModel {
     manifest: Manifest,
     id: ModelId,
     outputs: Vec<Vec<OutputType>>,
+    costs: Vec<Vec<Cost>>,
 }
 
 /// An element of an expanded op, and the sequence that it depends on.
@@ -118,9 +119,9 @@ impl ValidatedModel {
         if last.is_none_or(|output| output.space != RowSpace::Sequences) {
             return Err(ManifestError::Output);
         }
-        check_costs(&manifest, &outputs)?;
+        let costs = bound_costs(&manifest, &outputs)?;
         check_all_used(&manifest)?;
-        Ok(Self { id: manifest.id(), manifest, outputs })
+        Ok(Self { id: manifest.id(), manifest, outputs, costs })
     }
 
     /// The manifest.
@@ -161,6 +162,11 @@ impl ValidatedModel {
     /// Row space and width of a layer's output.
     pub fn layer_output_type(&self, layer: u32) -> Option<OutputType> {
         self.outputs.get(layer as usize)?.last().copied()
+    }
+
+    /// Bounds of what a referee needs for any one element of an op, over all jobs that the model takes.
+    pub fn worst_cost(&self, layer: u32, op: u32) -> Option<Cost> {
+        self.costs.get(layer as usize)?.get(op as usize).copied()
     }
 
     /// Elements of the vector that each sequence is answered with.
@@ -331,21 +337,30 @@ fn infer_all(manifest: &Manifest) -> Result<Vec<Vec<OutputType>>, ManifestError>
     Ok(outputs)
 }
 
-fn check_costs(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<(), ManifestError> {
-    for (layer_index, layer) in manifest.program.layers.iter().enumerate() {
-        for (op_index, op) in layer.ops.iter().enumerate() {
-            let width = input_width(manifest, outputs, layer_index, op);
-            let worst = limits::worst_element(manifest, op, width);
-            let (layer, op) = (layer_index as u32, op_index as u32);
-            if worst.witness_bytes > MAX_WITNESS_BYTES {
-                return Err(ManifestError::Witness { layer, op, bytes: worst.witness_bytes });
-            }
-            if worst.work > MAX_WORK {
-                return Err(ManifestError::Work { layer, op, work: worst.work });
-            }
-        }
+fn bound_costs(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<Vec<Vec<Cost>>, ManifestError> {
+    let layers = manifest.program.layers.iter().enumerate();
+    layers
+        .map(|(layer_index, layer)| {
+            let ops = layer.ops.iter().enumerate();
+            ops.map(|(op_index, op)| {
+                let width = input_width(manifest, outputs, layer_index, op);
+                let cost = limits::worst_element(manifest, op, width);
+                check_cost(cost, layer_index as u32, op_index as u32)
+            })
+            .collect()
+        })
+        .collect()
+}
+
+fn check_cost(cost: Cost, layer: u32, op: u32) -> Result<Cost, ManifestError> {
+    let Cost { witness_bytes, work } = cost;
+    if witness_bytes > MAX_WITNESS_BYTES {
+        return Err(ManifestError::Witness { layer, op, bytes: witness_bytes });
     }
-    Ok(())
+    if work > MAX_WORK {
+        return Err(ManifestError::Work { layer, op, work });
+    }
+    Ok(cost)
 }
 
 /// Width of an op's first input: for a Gather, of its table.

@@ -1,0 +1,10 @@
+//! What the crate promises, from outside.
+
+mod checkpoint;
+mod common;
+mod elements;
+mod encoding;
+mod lowering;
+mod real_model;
+mod validation;
+mod weights;
