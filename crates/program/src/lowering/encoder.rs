@@ -48,11 +48,11 @@ pub(crate) fn lower_encoder(
     let mut tensors =
         Tensors { options, source, specs: Vec::new(), weights: Vec::new(), transforms: Vec::new() };
     let mut layers = vec![embedding_layer(shape, &mut tensors)?];
-    let blocks: Vec<u32> = (0..shape.blocks).collect();
-    for group in blocks.chunks(options.blocks_per_layer.max(1) as usize) {
+    let blocks_per_layer = options.blocks_per_layer.max(1);
+    for first in (0..shape.blocks).step_by(blocks_per_layer as usize) {
         let mut ops = Ops::default();
         let mut x = Operand::LayerInput;
-        for &block in group {
+        for block in first..first.saturating_add(blocks_per_layer).min(shape.blocks) {
             x = encoder_block(shape, block, x, &mut ops, &mut tensors)?;
         }
         layers.push(ops.into_layer());

@@ -253,6 +253,10 @@ fn checkpoints_that_do_not_fit_their_configuration_are_named() {
     missing.tensors.remove(name);
     assert!(refusal(&missing).contains(&format!("no tensor {name}")));
 
+    let mut endless = Checkpoint::new();
+    endless.config["num_hidden_layers"] = json!(u32::MAX);
+    assert!(refusal(&endless).contains("no tensor encoder.layer.2.attention.self.query.weight"));
+
     let mut misshapen = Checkpoint::new();
     misshapen.config["vocab_size"] = json!(12);
     assert!(refusal(&misshapen).contains("embeddings.word_embeddings.weight has shape [11, 8]"));
