@@ -115,21 +115,26 @@ def main():
     fit("exp, in r", -ln2 / 2 - mpf("1e-5"), ln2 / 2 + mpf("1e-5"),
         lambda r: exp(r) - 1 - r, list(range(2, 7)), lambda r: exp(-r))
 
-    # |x| < SPLIT: erf(x) = x + x p(x^2). The error is relative to erf(x); z = x^2 is the variable.
-    def p(z):
-        return erf(sqrt(z)) / sqrt(z) - 1 if z > mpf("1e-40") else 2 / sqrt(pi) - 1
+    # |x| < SPLIT: erf(x) = x + x p(t), t = x^2 - SHIFT. The error is relative to erf(x).
+    def p(t):
+        x = sqrt(abs(t + SHIFT))
+        return erf(x) / x - 1
 
-    fit("erf, small, in z = x^2", 0, SPLIT ** 2, p, list(range(0, SMALL_DEGREE + 1)), lambda z: 1 / (1 + p(z)))
+    fit("erf, small, in t = x^2 - 0.5", -SHIFT, SPLIT ** 2 - SHIFT,
+        p, list(range(SMALL_DEGREE + 1)), lambda t: 1 / (1 + p(t)))
 
     # SPLIT <= |x| <= 4: erf(x) = 1 - q(t), t = |x| - CENTRE. The error is absolute.
-    fit("erf, large, in t = |x| - centre", SPLIT - CENTRE, 4 - CENTRE,
-        lambda t: erfc(CENTRE + t), list(range(0, LARGE_DEGREE + 1)), lambda t: one)
+    fit("erf, large, in t = |x| - 2.5625", SPLIT - CENTRE, 4 - CENTRE,
+        lambda t: erfc(CENTRE + t), list(range(LARGE_DEGREE + 1)), lambda t: one)
 
 
-SPLIT = mpf("1.75")
-CENTRE = mpf("2.875")
-SMALL_DEGREE = 9
-LARGE_DEGREE = 11
+# Where erf changes polynomials, and what each subtracts from its variable. The Horner sums of a wider first range
+# lose too much to cancellation; a shift that lets t take both signs keeps their terms small.
+SPLIT = mpf("1.1875")
+SHIFT = mpf("0.5")
+CENTRE = mpf("2.5625")
+SMALL_DEGREE = 7
+LARGE_DEGREE = 13
 
 if __name__ == "__main__":
     main()

@@ -8,16 +8,16 @@ pub const EXP_ZERO_BELOW: f32 = f32::from_bits(0xc2ae_999a);
 pub const EXP_INFINITE_ABOVE: f32 = f32::from_bits(0x42b1_7217);
 
 /// log₂e.
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+pub const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 /// 1.5·2²³: added to a number below 2²² it leaves the nearest integer in the low bits.
-const SHIFT: f32 = f32::from_bits(0x4b40_0000);
+pub const SHIFT: f32 = f32::from_bits(0x4b40_0000);
 /// ln2 rounded to binary32, negated.
-const MINUS_LN2_HIGH: f32 = f32::from_bits(0xbf31_7218);
+pub const MINUS_LN2_HIGH: f32 = f32::from_bits(0xbf31_7218);
 /// What that leaves of −ln2.
-const MINUS_LN2_LOW: f32 = f32::from_bits(0x3102_e308);
+pub const MINUS_LN2_LOW: f32 = f32::from_bits(0x3102_e308);
 
 /// c₂ to c₆ of eʳ ≈ 1 + r + c₂r² + … + c₆r⁶ on |r| ≤ ½·ln2, found by `scripts/minimax.py`.
-const COEFFICIENTS: [f32; 5] = [
+pub const COEFFICIENTS: [f32; 5] = [
     f32::from_bits(0x3eff_fffe),
     f32::from_bits(0x3e2a_aa4a),
     f32::from_bits(0x3d2a_ac5f),
