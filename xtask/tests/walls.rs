@@ -18,7 +18,9 @@ impl Graph {
     fn read() -> Graph {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+            .args(["metadata", "--format-version", "1", "--locked"])
+            // Dependencies for browsers and other platforms are not what runs here.
+            .args(["--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])
             .arg(root().join("Cargo.toml"))
             .output()
             .expect("cargo runs");

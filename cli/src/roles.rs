@@ -1,0 +1,73 @@
+//! `gainsay coordinator`, `gainsay worker`, `gainsay challenger`: the same code as the programs of those names.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gainsay_coordinator::Coordinator;
+use gainsay_coordinator::config::Config;
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::stage::ANNOUNCEMENT;
+
+/// What every role that runs until it is told to stop has in common.
+#[derive(Debug, Args)]
+pub(crate) struct Lifetime {
+    /// Stop when standard input closes, as it does when the parent process ends.
+    #[arg(long, hide = true)]
+    follow_stdin: bool,
+}
+
+impl Lifetime {
+    /// Resolves when the process should stop: on SIGINT, SIGTERM or, where asked, at the end of standard input.
+    pub(crate) async fn ended(&self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let stdin_closed = async {
+            if !self.follow_stdin {
+                std::future::pending::<()>().await;
+            }
+            let mut ignored = [0_u8; 256];
+            let mut stdin = tokio::io::stdin();
+            while matches!(stdin.read(&mut ignored).await, Ok(count) if count > 0) {}
+        };
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
+            _ = terminate.recv() => Ok(()),
+            () = stdin_closed => Ok(()),
+        }
+    }
+}
+
+/// Runs a coordinator. Settings that have no flag are read from `GAINSAY_…` variables.
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArguments {
+    #[command(flatten)]
+    lifetime: Lifetime,
+    /// Where HTTP listens; port 0 takes any free one.
+    #[arg(long, env = "GAINSAY_LISTEN")]
+    listen: Option<std::net::SocketAddr>,
+    /// PostgreSQL.
+    #[arg(long, env = "GAINSAY_DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+    /// Print the address that is served, once it is.
+    #[arg(long, hide = true)]
+    announce: bool,
+}
+
+impl CoordinatorArguments {
+    pub(crate) async fn run(self) -> Result<()> {
+        let mut config = Config::from_lookup(|name| match name {
+            "GAINSAY_DATABASE_URL" => Some(self.database_url.clone()),
+            other => std::env::var(other).ok(),
+        })?;
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        let running = Coordinator::new(config).start().await.context("the coordinator cannot start")?;
+        if self.announce {
+            println!("{ANNOUNCEMENT}{}", running.url());
+        }
+        self.lifetime.ended().await?;
+        running.stop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! What people see: spinners, bars and lines on stderr, so that stdout stays free for data.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+const TICK: Duration = Duration::from_millis(120);
+
+/// A line that shows that something is being done, until it is finished or dropped.
+pub(crate) fn spinner(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message.to_owned());
+    bar.set_style(ProgressStyle::with_template("{spinner:.cyan} {msg}").expect("a valid template"));
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// A bar that counts up to `length`.
+pub(crate) fn bar(label: &'static str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(label);
+    bar.set_style(
+        ProgressStyle::with_template("  {msg:<8} {bar:32.green/white} {pos}/{len}").expect("a valid template"),
+    );
+    bar
+}
