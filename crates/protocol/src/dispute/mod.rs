@@ -523,6 +523,12 @@ impl Dispute {
         if self.clock.left_on_turn(role, now) == 0 { Err(Refusal::Late) } else { Ok(()) }
     }
 
+    /// This dispute with another count of refusals, to compare states before and after a refusal.
+    #[cfg(feature = "toy")]
+    pub(crate) fn with_refusals(&self, refusals: u8) -> Self {
+        Self { refusals, ..self.clone() }
+    }
+
     /// What the worker showed at a place, as a body for comparison.
     fn known<'a>(reveals: &'a Reveals, key: &RevealKey) -> Option<&'a Reveal> {
         reveals.get(key).map(|known| &known.body)

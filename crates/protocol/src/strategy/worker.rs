@@ -1,8 +1,8 @@
 //! The worker's side: show what is asked for, from its own run.
 
-use gainsay_program::{OpPlace, TensorRef};
+use gainsay_program::{OpPlace, Scope, TensorRef};
 
-use super::{StrategyError, TraceSource, trace::tensor};
+use super::{StrategyError, TensorData, TraceSource, trace::tensor};
 use crate::{
     case::Case,
     dispute::{Dispute, Outcome},
@@ -50,7 +50,7 @@ pub fn worker_reveal(
     trace: &mut dyn TraceSource,
 ) -> Result<Reveal, StrategyError> {
     let RevealKey { layer, scope, target } = key;
-    let mut output = |op| tensor(case, &mut *trace, TensorRef::Op(OpPlace { layer, scope, op }));
+    let mut output = |op| output(case, &mut *trace, OpPlace { layer, scope, op });
     let content = match target {
         RevealTarget::Ops => {
             let count = case.model().op_count(case.input(), layer, scope);
@@ -71,4 +71,18 @@ pub fn worker_reveal(
         }
     };
     Ok(Reveal { claim: case.claim_id(), layer, scope, content })
+}
+
+/// An op's output. The last op of a virtual layer *is* the element, so its bytes are those that stand in the claimed
+/// tensor: what the worker has committed to, it also shows.
+fn output(case: &Case<'_>, trace: &mut dyn TraceSource, place: OpPlace) -> Result<TensorData, StrategyError> {
+    let count = case.model().op_count(case.input(), place.layer, place.scope);
+    match place.scope {
+        Scope::Virtual { op, element } if count == Some(place.op + 1) => {
+            let expanded = tensor(case, trace, TensorRef::Op(OpPlace::in_layer(place.layer, op)))?;
+            let bytes = expanded.element(element).ok_or(StrategyError::ForeignCase)?;
+            Ok(TensorData::new(bytes.to_vec()))
+        }
+        _ => tensor(case, trace, TensorRef::Op(place)),
+    }
 }
