@@ -112,11 +112,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn round(self, a: __m256) -> __m256 {
-        call!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
-    }
-
-    #[inline(always)]
     fn less(self, a: __m256, b: __m256) -> __m256 {
         call!(_mm256_cmp_ps::<_CMP_LT_OQ>(a, b))
     }
@@ -147,18 +142,8 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn to_int(self, a: __m256) -> __m256i {
-        call!(_mm256_cvtps_epi32(a))
-    }
-
-    #[inline(always)]
     fn add_int(self, a: __m256i, b: __m256i) -> __m256i {
         call!(_mm256_add_epi32(a, b))
-    }
-
-    #[inline(always)]
-    fn sub_int(self, a: __m256i, b: __m256i) -> __m256i {
-        call!(_mm256_sub_epi32(a, b))
     }
 
     #[inline(always)]
@@ -176,10 +161,6 @@ impl Lanes for Avx2 {
         call!(_mm256_slli_epi32::<N>(a))
     }
 
-    #[inline(always)]
-    fn shift_right<const N: i32>(self, a: __m256i) -> __m256i {
-        call!(_mm256_srai_epi32::<N>(a))
-    }
 }
 
 /// Transposes in registers: pairs of floats, then fours, then the 128-bit halves.

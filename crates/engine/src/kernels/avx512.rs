@@ -115,11 +115,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn round(self, a: __m512) -> __m512 {
-        call!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
-    }
-
-    #[inline(always)]
     fn less(self, a: __m512, b: __m512) -> __mmask16 {
         call!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b))
     }
@@ -150,18 +145,8 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn to_int(self, a: __m512) -> __m512i {
-        call!(_mm512_cvtps_epi32(a))
-    }
-
-    #[inline(always)]
     fn add_int(self, a: __m512i, b: __m512i) -> __m512i {
         call!(_mm512_add_epi32(a, b))
-    }
-
-    #[inline(always)]
-    fn sub_int(self, a: __m512i, b: __m512i) -> __m512i {
-        call!(_mm512_sub_epi32(a, b))
     }
 
     #[inline(always)]
@@ -179,10 +164,6 @@ impl Lanes for Avx512 {
         call!(_mm512_sllv_epi32(a, _mm512_set1_epi32(N)))
     }
 
-    #[inline(always)]
-    fn shift_right<const N: i32>(self, a: __m512i) -> __m512i {
-        call!(_mm512_srav_epi32(a, _mm512_set1_epi32(N)))
-    }
 }
 
 /// Transposes in registers: pairs of floats, then pairs of doubles, then the 128-bit quarters twice.

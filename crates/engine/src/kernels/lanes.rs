@@ -90,8 +90,6 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// `a` where `a > b`, else `b`: also where either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    /// The nearest integer, ties to even.
-    fn round(self, a: Self::F) -> Self::F;
 
     /// `a < b`, false where either is NaN.
     fn less(self, a: Self::F, b: Self::F) -> Self::M;
@@ -106,18 +104,12 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     fn bits(self, a: Self::F) -> Self::I;
     /// The floats with these bits.
     fn float(self, a: Self::I) -> Self::F;
-    /// The value of an integral float as an integer; what it gives beyond i32 or for NaN is not used.
-    fn to_int(self, a: Self::F) -> Self::I;
     /// Wrapping integer sum.
     fn add_int(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Wrapping integer difference.
-    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I;
     /// Bitwise and.
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     /// Bitwise or.
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shifts left by `N` bits.
     fn shift_left<const N: i32>(self, a: Self::I) -> Self::I;
-    /// Shifts right by `N` bits, keeping the sign.
-    fn shift_right<const N: i32>(self, a: Self::I) -> Self::I;
 }

@@ -19,6 +19,8 @@ mod pack;
 mod portable;
 mod rows;
 mod scratch;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use std::ops::Range;

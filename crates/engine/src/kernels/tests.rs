@@ -1,0 +1,233 @@
+//! Every kernel on every instruction set against `arithmetic`, bit for bit.
+
+use super::*;
+use gainsay_arithmetic as arithmetic;
+
+/// xorshift64*, seeded: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Uniform in [−1, 1).
+    fn unit(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn ordinary(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.unit()).collect()
+    }
+
+    /// Mostly ordinary numbers, with the edges of binary32 strewn in.
+    fn with_edges(&mut self, len: usize) -> Vec<f32> {
+        (0..len)
+            .map(|_| match self.bits() % 40 {
+                0 => EDGES[(self.bits() % EDGES.len() as u64) as usize],
+                1 => f32::from_bits((self.bits() >> 32) as u32),
+                2..10 => self.unit() * 1e3,
+                _ => self.unit(),
+            })
+            .collect()
+    }
+}
+
+const EDGES: [f32; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    f32::NAN,
+    f32::from_bits(0xffc1_2345),
+    f32::from_bits(0x7f80_0001),
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MAX,
+    f32::MIN,
+    f32::MIN_POSITIVE,
+    f32::from_bits(0x0000_0001),
+    f32::from_bits(0x807f_ffff),
+    f32::from_bits(0x0080_0001),
+    1e-30,
+];
+
+fn vector_kernels() -> Vec<Kernels> {
+    let all = [Simd::Avx2, Simd::Avx512].into_iter().filter_map(Kernels::detect);
+    let all: Vec<_> = all.collect();
+    if cfg!(target_arch = "x86_64") {
+        assert!(!all.is_empty(), "these tests want a machine with AVX2 at least");
+    }
+    all
+}
+
+#[track_caller]
+fn assert_bits(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found.to_bits(), expected.to_bits(), "{what}, element {i}: {found:e}, not {expected:e}");
+    }
+}
+
+/// Runs `kernel` on the portable path and on every other, twice the threads, and compares.
+#[track_caller]
+fn same_everywhere(len: usize, what: &str, kernel: impl Fn(Kernels, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut expected = vec![f32::NAN; len];
+    kernel(Kernels::Portable, &mut expected);
+    for kernels in vector_kernels() {
+        for threads in [1, 3] {
+            let mut found = vec![f32::NAN; len];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| kernel(kernels, &mut found));
+            assert_bits(&found, &expected, &format!("{what}, {kernels:?}, {threads} threads"));
+        }
+    }
+    expected
+}
+
+#[test]
+fn elementwise_ops_meet_every_edge_and_every_exponent() {
+    let mut random = Random(1);
+    let mut x: Vec<f32> = (0..1 << 16).map(|high: u32| f32::from_bits(high << 16 | high)).collect();
+    x.extend(EDGES);
+    x.extend(random.with_edges(5000));
+    let y = random.with_edges(x.len());
+    let sums = same_everywhere(x.len(), "add", |kernels, out| kernels.add(&x, &y, out));
+    let expected: Vec<f32> = x.iter().zip(&y).map(|(a, b)| arithmetic::store(a + b)).collect();
+    assert_bits(&sums, &expected, "portable add");
+    let gelus = same_everywhere(x.len(), "gelu", |kernels, out| kernels.gelu(&x, out));
+    let expected: Vec<f32> = x.iter().map(|&x| arithmetic::store(arithmetic::gelu(x))).collect();
+    assert_bits(&gelus, &expected, "portable gelu");
+}
+
+#[test]
+fn linear_maps_of_every_shape_and_sequel() {
+    let mut random = Random(2);
+    let shapes = [
+        (1, 1, 1),
+        (2, 127, 33),
+        (3, 128, 31),
+        (5, 129, 15),
+        (14, 16, 32),
+        (15, 257, 65),
+        (29, 40, 17),
+        (61, 24, 70),
+    ];
+    for (rows, depth, columns) in shapes {
+        for edges in [false, true] {
+            let mut numbers = |len| if edges { random.with_edges(len) } else { random.ordinary(len) };
+            let (x, w) = (numbers(rows * depth), numbers(columns * depth));
+            let (bias, other) = (numbers(columns), numbers(rows * columns));
+            for bias in [&bias[..], &[]] {
+                for (name, then) in
+                    [("nothing", Then::Nothing), ("gelu", Then::Gelu), ("add", Then::Add(&other))]
+                {
+                    let what = format!("linear {rows}×{depth}×{columns}, then {name}, edges: {edges}");
+                    same_everywhere(rows * columns, &what, |kernels, out| {
+                        let weights = kernels.pack(w.clone(), depth, bias.to_vec());
+                        kernels.linear(&x, &weights, then, out);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_linear_map_larger_than_a_task() {
+    let (rows, depth, columns) = (150, 1537, 40);
+    let mut random = Random(3);
+    let (x, w) = (random.ordinary(rows * depth), random.ordinary(columns * depth));
+    same_everywhere(rows * columns, "large linear", |kernels, out| {
+        let weights = kernels.pack(w.clone(), depth, Vec::new());
+        kernels.linear(&x, &weights, Then::Nothing, out);
+    });
+}
+
+#[test]
+fn norms_of_every_width() {
+    let mut random = Random(4);
+    for width in [1, 7, 8, 16, 63, 64, 65, 100, 128, 384, 391] {
+        for edges in [false, true] {
+            let rows = 9;
+            let mut numbers = |len| if edges { random.with_edges(len) } else { random.ordinary(len) };
+            let (x, w, b) = (numbers(rows * width), numbers(width), numbers(width));
+            let what = format!("width {width}, edges: {edges}");
+            same_everywhere(x.len(), &format!("layer norm, {what}"), |kernels, out| {
+                kernels.layer_norm(&x, &w, &b, 1e-12, out);
+            });
+            same_everywhere(x.len(), &format!("normalize, {what}"), |kernels, out| {
+                kernels.normalize(&x, width, out);
+            });
+        }
+    }
+    let zeros = [0.0; 64];
+    same_everywhere(64, "normalize zeros", |kernels, out| kernels.normalize(&zeros, 32, out));
+}
+
+#[test]
+fn attention_of_every_length_and_head() {
+    let mut random = Random(5);
+    for (lengths, heads, width) in [
+        (&[1][..], 1, 1),
+        (&[1, 2, 13, 14, 15], 2, 8),
+        (&[31, 32, 33], 3, 20),
+        (&[63, 65, 5], 2, 32),
+        (&[129], 1, 33),
+        (&[17], 1, 130),
+    ] {
+        let sequences = consecutive(lengths);
+        let len = lengths.iter().sum::<usize>() * heads * width;
+        for edges in [false, true] {
+            let mut numbers = |len| if edges { random.with_edges(len) } else { random.ordinary(len) };
+            let (q, k, v) = (numbers(len), numbers(len), numbers(len));
+            let heads = Heads { count: heads, width, scale: 0.37 };
+            let what = format!("attention {lengths:?}, {heads:?}, edges: {edges}");
+            same_everywhere(len, &what, |kernels, out| {
+                kernels.attention(heads, Qkv { q: &q, k: &k, v: &v }, &sequences, out);
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_spread_over_scores_far_apart() {
+    let mut random = Random(6);
+    let len = 70 * 16;
+    let [q, k, v] = [(); 3].map(|()| random.ordinary(len).iter().map(|x| x * 30.0).collect::<Vec<_>>());
+    let heads = Heads { count: 1, width: 16, scale: 1.0 };
+    let out = same_everywhere(len, "attention far apart", |kernels, out| {
+        kernels.attention(heads, Qkv { q: &q, k: &k, v: &v }, &consecutive(&[70]), out);
+    });
+    assert!(out.iter().all(|x| x.is_finite()));
+}
+
+#[test]
+fn mean_pooling_is_arithmetics() {
+    let mut random = Random(7);
+    let (lengths, width) = ([1, 127, 128, 129, 300], 5);
+    let sequences = consecutive(&lengths);
+    let x = random.with_edges(lengths.iter().sum::<usize>() * width);
+    let mut found = vec![0.0; lengths.len() * width];
+    Kernels::Portable.mean_pool(&x, width, &sequences, &mut found);
+    let mean = |rows: &Range<usize>, c: usize| {
+        let column: Vec<f32> = rows.clone().map(|row| x[row * width + c]).collect();
+        arithmetic::store(arithmetic::mean_pool(&column))
+    };
+    let expected: Vec<f32> =
+        sequences.iter().flat_map(|rows| (0..width).map(move |c| mean(rows, c))).collect();
+    assert_bits(&found, &expected, "mean pool");
+}
+
+fn consecutive(lengths: &[usize]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let range = |len: &usize| {
+        let range = start..start + len;
+        start = range.end;
+        range
+    };
+    lengths.iter().map(range).collect()
+}
