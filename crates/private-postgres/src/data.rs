@@ -4,9 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::account::Account;
 use crate::programs::{Installation, run};
-use crate::{Durability, Error, ROLE, folder};
+use crate::{Durability, Error, Lifetime, Place, ROLE, folder};
 
 /// The major version that wrote the folder; `None` where it is missing or empty.
 pub(crate) fn major_version(data_dir: &Path) -> Result<Option<u32>, Error> {
@@ -34,15 +33,14 @@ fn is_empty(folder: &Path) -> Result<bool, Error> {
 
 /// Makes a new data folder unless there is one, and checks that the server's user can reach it.
 pub(crate) fn prepare(
-    data_dir: &Path,
+    place: Place<'_>,
     installation: &Installation,
-    durability: Durability,
-    account: Option<Account>,
     progress: &dyn Fn(&str),
 ) -> Result<(), Error> {
+    let data_dir = place.data_dir;
     let parent = data_dir.parent().unwrap_or(data_dir);
     fs::create_dir_all(parent).map_err(|e| Error::folder("create", parent, e))?;
-    if let Some(folder) = account.and_then(|account| account.barred_from(parent)) {
+    if let Some(folder) = place.account.and_then(|account| account.barred_from(parent)) {
         return Err(Error::Unreachable { folder });
     }
     if major_version(data_dir)?.is_some() {
@@ -53,7 +51,7 @@ pub(crate) fn prepare(
     if staging.exists() {
         folder::remove(&staging);
     }
-    let result = initialize(&staging, installation, durability, account).and_then(|()| {
+    let result = initialize(&staging, installation, place).and_then(|()| {
         fs::rename(&staging, data_dir).map_err(|e| Error::folder("move into place", data_dir, e))
     });
     if result.is_err() {
@@ -69,17 +67,12 @@ fn staging_folder(data_dir: &Path) -> PathBuf {
     data_dir.with_file_name(name)
 }
 
-fn initialize(
-    staging: &Path,
-    installation: &Installation,
-    durability: Durability,
-    account: Option<Account>,
-) -> Result<(), Error> {
+fn initialize(staging: &Path, installation: &Installation, place: Place<'_>) -> Result<(), Error> {
     fs::create_dir(staging).map_err(|e| Error::folder("create", staging, e))?;
-    if let Some(account) = account {
+    if let Some(account) = place.account {
         account.own(staging)?;
     }
-    let mut initdb = installation.command("initdb", account);
+    let mut initdb = installation.command("initdb", place.account);
     initdb.arg("--pgdata").arg(staging);
     initdb.args([
         "--username",
@@ -89,7 +82,7 @@ fn initialize(
         "--locale=C.UTF-8",
         "--no-instructions",
     ]);
-    if durability == Durability::TestOnly {
+    if place.durability == Durability::TestOnly || place.lifetime == Lifetime::Temporary {
         initdb.arg("--no-sync");
     }
     run(initdb).map(drop)

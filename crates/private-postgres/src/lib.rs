@@ -60,6 +60,24 @@ pub struct Options {
     pub programs: Programs,
 }
 
+/// How long data stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lifetime {
+    /// In a folder that the caller named.
+    Kept,
+    /// As long as the cluster.
+    Temporary,
+}
+
+/// Where and how data is kept.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    data_dir: &'a Path,
+    lifetime: Lifetime,
+    durability: Durability,
+    account: Option<Account>,
+}
+
 /// A running server. Dropping it stops it; [`stop`](Self::stop) also says whether that went well.
 #[derive(Debug)]
 pub struct Cluster {
@@ -82,9 +100,12 @@ impl Cluster {
         folder::remove_abandoned();
         let mut account = Account::for_server()?;
         let run = RunFolder::create(account)?;
-        let data_dir = match options.data_dir {
-            Some(folder) => std::path::absolute(&folder).map_err(|e| Error::folder("resolve", &folder, e))?,
-            None => run.path().join("data"),
+        let (data_dir, lifetime) = match options.data_dir {
+            Some(folder) => (
+                std::path::absolute(&folder).map_err(|e| Error::folder("resolve", &folder, e))?,
+                Lifetime::Kept,
+            ),
+            None => (run.path().join("data"), Lifetime::Temporary),
         };
         if let (Some(wanted), Some(owner)) = (account, Account::owner_of(&data_dir)) {
             if wanted != owner {
@@ -100,8 +121,9 @@ impl Cluster {
                     return Err(Error::OtherVersion { data_dir, major: major.unwrap_or_default() });
                 }
             };
-        data::prepare(&data_dir, &installation, options.durability, account, progress)?;
-        let server = Server::start(&data_dir, run.path(), &installation, options.durability, account)?;
+        let place = Place { data_dir: &data_dir, lifetime, durability: options.durability, account };
+        data::prepare(place, &installation, progress)?;
+        let server = Server::start(place, run.path(), &installation)?;
         tracing::info!(pid = server.process_id(), data_dir = %data_dir.display(), "private PostgreSQL is ready");
         Ok(Self { server, run, data_dir, installation, account })
     }
@@ -145,7 +167,7 @@ impl Cluster {
     }
 
     /// Stops the server: sessions end, everything committed is written, no process remains. A temporary data
-    /// folder is removed.
+    /// folder is removed, unwritten.
     ///
     /// # Errors
     /// The server had to be killed, or had ended by itself with an error. Its data is as after a crash:

@@ -23,12 +23,9 @@ impl Installation {
     pub(crate) fn inspect(bin: &Path) -> Option<Self> {
         // A link in a folder of the PATH points to where the program's siblings are.
         let bin = bin.join("postgres").canonicalize().ok()?.parent()?.to_owned();
-        if !bin.join("initdb").is_file() {
-            return None;
-        }
-        let version = run(command(&bin.join("postgres"), None, &["--version"])).ok()?;
-        let major = parse_major(&version)?;
-        (major >= MINIMUM_MAJOR).then_some(Self { bin, major })
+        let major = |program| parse_major(&run(command(&bin.join(program), None, &["--version"])).ok()?);
+        let found = major("postgres")?;
+        (found >= MINIMUM_MAJOR && major("initdb") == Some(found)).then_some(Self { bin, major: found })
     }
 
     /// One of the programs, to be run as `account`.

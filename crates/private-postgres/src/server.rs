@@ -15,9 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
-use crate::account::Account;
 use crate::programs::Installation;
-use crate::{Durability, Error};
+use crate::{Durability, Error, Lifetime, Place};
 
 /// Names the socket file; no network port is opened.
 pub(crate) const PORT: u16 = 5432;
@@ -40,6 +39,8 @@ pub(crate) struct Server {
     pid: Pid,
     shared: Arc<Shared>,
     keeper: Option<JoinHandle<()>>,
+    /// Whether to write out the data at the end.
+    lifetime: Lifetime,
 }
 
 /// What the keeping thread tells the others.
@@ -66,17 +67,16 @@ impl Server {
     /// Starts the server and waits until it accepts connections. Where the processes of a killed predecessor
     /// still hold the data, it tries again until they are gone.
     pub(crate) fn start(
-        data_dir: &Path,
+        place: Place<'_>,
         socket_dir: &Path,
         installation: &Installation,
-        durability: Durability,
-        account: Option<Account>,
     ) -> Result<Self, Error> {
+        let data_dir = place.data_dir;
         let started = Instant::now();
         loop {
             let log_path = data_dir.join("postgres.log");
-            let command = postgres(data_dir, socket_dir, &log_path, installation, durability, account)?;
-            let server = Self::spawn(command)?;
+            let command = postgres(place, socket_dir, &log_path, installation)?;
+            let server = Self::spawn(command, place.lifetime)?;
             if server.wait_ready(data_dir, &log_path)? {
                 return Ok(server);
             }
@@ -88,7 +88,7 @@ impl Server {
         }
     }
 
-    fn spawn(command: Command) -> Result<Self, Error> {
+    fn spawn(command: Command, lifetime: Lifetime) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| Error::Spawn { program, source };
         let shared = Arc::new(Shared::default());
@@ -100,7 +100,7 @@ impl Server {
             Err(error) => return Err(failed(error)),
         };
         match spawned.recv().expect("the keeper reports before it does anything else") {
-            Ok(pid) => Ok(Self { pid, shared, keeper: Some(keeper) }),
+            Ok(pid) => Ok(Self { pid, shared, keeper: Some(keeper), lifetime }),
             Err(error) => Err(failed(error)),
         }
     }
@@ -126,14 +126,16 @@ impl Server {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Ends the server if it runs: asks for a fast shutdown, then for an immediate one, then kills it.
+    /// Ends the server if it runs: asks for a fast shutdown, which writes out the data, then for an immediate one,
+    /// then kills it. Data that is about to be removed need not be written.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         let Some(keeper) = self.keeper.take() else { return Ok(()) };
-        for (signal, timeout) in
-            [(Signal::INT, STOP_TIMEOUT), (Signal::QUIT, ABORT_TIMEOUT), (Signal::KILL, ABORT_TIMEOUT)]
-        {
-            self.signal(signal);
-            if self.shared.wait(timeout) {
+        let requests =
+            [(Signal::INT, STOP_TIMEOUT), (Signal::QUIT, ABORT_TIMEOUT), (Signal::KILL, ABORT_TIMEOUT)];
+        let first = usize::from(self.lifetime == Lifetime::Temporary);
+        for (signal, timeout) in &requests[first..] {
+            self.signal(*signal);
+            if self.shared.wait(*timeout) {
                 break;
             }
         }
@@ -196,21 +198,19 @@ fn wait_for_end(pid: Pid) {
 
 /// The command that runs the server in the foreground.
 fn postgres(
-    data_dir: &Path,
+    place: Place<'_>,
     socket_dir: &Path,
     log_path: &Path,
     installation: &Installation,
-    durability: Durability,
-    account: Option<Account>,
 ) -> Result<Command, Error> {
     let log = new_log(log_path)?;
     let log_again = log.try_clone().map_err(|e| Error::folder("open", log_path, e))?;
-    let mut command = installation.command("postgres", account);
-    command.arg("-D").arg(data_dir).stdout(log).stderr(log_again);
+    let mut command = installation.command("postgres", place.account);
+    command.arg("-D").arg(place.data_dir).stdout(log).stderr(log_again);
     let mut socket_setting = std::ffi::OsString::from("unix_socket_directories=");
     socket_setting.push(socket_dir);
     command.arg("-c").arg(socket_setting);
-    let forced = if durability == Durability::Safe { "on" } else { "off" };
+    let forced = if place.durability == Durability::Safe { "on" } else { "off" };
     for (setting, value) in [
         ("listen_addresses", ""),
         ("port", &PORT.to_string()),

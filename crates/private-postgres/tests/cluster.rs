@@ -101,7 +101,7 @@ fn two_clusters_serve_side_by_side_and_leave_nothing_running() {
     assert!(folders.iter().all(|folder| processes_in(folder).len() > 1), "the servers have processes");
     temporary.stop().expect("a clean stop, sessions or not");
     kept.stop().expect("a clean stop, sessions or not");
-    assert_eq!(folders.each_ref().map(|folder| processes_in(folder)), [vec![], vec![]]);
+    assert!(folders.iter().all(|folder| processes_in(folder).is_empty()), "no process remains");
     assert_eq!(folders.each_ref().map(|folder| folder.exists()), [false, true], "only named data is kept");
     assert!(!folders[0].parent().expect("a run folder").exists());
 }
@@ -155,7 +155,7 @@ fn committed_data_survives_a_killed_server_and_a_clean_stop() {
         assert_eq!(number(&connect(&again, "postgres").await, "SELECT value FROM kept").await, 42);
     });
     drop(again);
-    assert_eq!(processes_in(&folder.data()), []);
+    assert!(processes_in(&folder.data()).is_empty(), "no process remains");
 }
 
 /// In the child that the test below starts, this variable is set.
@@ -185,9 +185,9 @@ fn a_server_ends_with_the_process_that_started_it_however_that_ends() {
     kill(child.id());
     child.wait().expect("our child");
     until("the orphaned server ends", || processes_in(&data_dir).is_empty());
-    assert!(data_dir.exists(), "a killed process cannot remove its folder");
+    // A killed process cannot remove its folder. The next cluster does, of whichever test comes first.
     start(None, Durability::TestOnly).stop().expect("a clean stop");
-    assert!(!data_dir.exists(), "the next cluster removes it");
+    until("the orphaned folder is removed", || !data_dir.exists());
 }
 
 #[test]
