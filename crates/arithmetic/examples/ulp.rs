@@ -25,14 +25,13 @@ impl Worst {
     fn see(&mut self, at: f32, got: f32, exact: f64) {
         let ulps = (f64::from(got) - exact).abs() / unit_in_the_last_place(exact);
         self.seen += 1;
-        // Written so that a NaN counts as worse than anything.
-        if !(ulps <= self.ulps) {
+        if ulps > self.ulps || ulps.is_nan() {
             (self.ulps, self.at) = (ulps, at);
         }
     }
 
     fn merge(self, other: Self) -> Self {
-        let worse = if other.ulps <= self.ulps { self } else { other };
+        let worse = if other.ulps > self.ulps || other.ulps.is_nan() { other } else { self };
         Self { seen: self.seen + other.seen, ..worse }
     }
 }

@@ -76,13 +76,17 @@ pub fn sqrt(x: f32) -> f32 {
     }
 }
 
+/// The bits of a magnitude: all but the sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
+
 /// The rule for NaN alone: every NaN becomes [`CANONICAL_NAN`], everything else stays.
 ///
-/// Results inside virtual layers obey this and no more.
+/// Results inside virtual layers obey this and no more. It is written on bits because a compiler may take a
+/// comparison of floats as leave to keep the NaN at hand: LLVM's x86 back end drops `select(x < 0, NaN, sqrt(x))`.
 #[inline]
 #[must_use]
 pub fn canonical(x: f32) -> f32 {
-    if x.is_nan() { CANONICAL_NAN } else { x }
+    if x.to_bits() & MAGNITUDE > f32::INFINITY.to_bits() { CANONICAL_NAN } else { x }
 }
 
 /// The rule for the stored output of every op: [`canonical`], and +0 for magnitudes below 2⁻¹²⁶, −0 included.
@@ -91,7 +95,7 @@ pub fn canonical(x: f32) -> f32 {
 #[inline]
 #[must_use]
 pub fn store(x: f32) -> f32 {
-    if x.abs() < MIN_NORMAL { 0.0 } else { canonical(x) }
+    if x.to_bits() & MAGNITUDE < MIN_NORMAL.to_bits() { 0.0 } else { canonical(x) }
 }
 
 /// Rounds to the nearest integer, ties to even, for `|x| < 2²²`; NaN stays NaN.
