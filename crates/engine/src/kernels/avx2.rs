@@ -160,7 +160,6 @@ impl Lanes for Avx2 {
     fn shift_left<const N: i32>(self, a: __m256i) -> __m256i {
         call!(_mm256_slli_epi32::<N>(a))
     }
-
 }
 
 /// Transposes in registers: pairs of floats, then fours, then the 128-bit halves.

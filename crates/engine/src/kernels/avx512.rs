@@ -163,7 +163,6 @@ impl Lanes for Avx512 {
     fn shift_left<const N: i32>(self, a: __m512i) -> __m512i {
         call!(_mm512_sllv_epi32(a, _mm512_set1_epi32(N)))
     }
-
 }
 
 /// Transposes in registers: pairs of floats, then pairs of doubles, then the 128-bit quarters twice.
