@@ -158,6 +158,19 @@ fn no_twist_saves_a_false_claim() {
 }
 
 #[test]
+fn a_worker_who_shows_the_honest_run_in_place_of_its_own_is_refused_and_loses() {
+    let mut random = Random::new(9);
+    for builder in zoo::all() {
+        let (place, elements) = builder.places()[2];
+        let fixture = builder.build(Fault::Flip { place, element: elements - 1, bit: 30 }, 6);
+        let mut worker = HonestWorker { credentials: worker(&fixture), trace: fixture.honest().clone() };
+        let game = convicts(&fixture, &mut worker, &mut random, "the honest run");
+        assert_eq!(game.outcome.cause, Cause::Timeout(gainsay_protocol::Role::Worker));
+        assert!(game.refusals.contains(&Refusal::LastOp), "{:?}", game.refusals);
+    }
+}
+
+#[test]
 fn an_honest_worker_never_loses_whatever_is_disputed_and_however() {
     let mut random = Random::new(5);
     for builder in zoo::all() {
