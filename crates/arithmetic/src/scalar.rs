@@ -26,7 +26,7 @@ pub fn fma(a: f32, b: f32, c: f32) -> f32 {
 /// [`fma`] without the instruction: the product of two binary32 is exact in binary64, so only the sum rounds.
 ///
 /// Rounding that sum to binary64 and then to binary32 can differ from one rounding only where the first
-/// lands on a midpoint between two binary32, which [`narrow_to_odd`] repairs. For results in the normal range a
+/// lands on a midpoint between two binary32, which `narrow_to_odd` repairs. For results in the normal range a
 /// midpoint has the 29 surplus bits `1000…0`; below it midpoints lie elsewhere, so all of those are repaired.
 #[inline(always)]
 #[must_use]

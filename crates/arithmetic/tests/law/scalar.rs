@@ -65,10 +65,21 @@ fn fma_rounds_once_beside_midpoints() {
             check_fma(a, b, c);
             check_fma(a, -b, c);
         }
-        // The same around 2^-126, where midpoints of subnormals lie at other bits.
-        let scale = f32::from_bits(0x2000_0000 - ((word >> 20) as u32 & 0x1f) * 0x0080_0000);
-        for c in [f32::from_bits(word as u32 & 0xff), f32::from_bits(0x8000_0000 | word as u32 & 0xff)] {
-            check_fma(a * scale, b * scale, c);
+    }
+}
+
+/// The same below 2⁻¹²⁶, where midpoints are odd multiples of 2⁻¹⁵⁰: a product 2⁻¹⁹⁶ short of 2⁻¹⁵⁰ beside an addend of any
+/// size there, and one a little more than that.
+#[test]
+fn fma_rounds_once_beside_midpoints_of_subnormals() {
+    let root = f32::from_bits(0x1a00_0000); // 2^-75
+    let (below, above) = (root * (1.0 - f32::EPSILON), root * (1.0 + f32::EPSILON));
+    let mut random = Random::new(23);
+    for _ in 0..200_000 {
+        let c = f32::from_bits(random.word() as u32 & 0x80ff_ffff);
+        for (a, b) in [(below, above), (above, above), (below, below), (root, root)] {
+            check_fma(a, b, c);
+            check_fma(a, -b, c);
         }
     }
 }
@@ -83,7 +94,6 @@ fn fma_sees_what_binary64_cannot_hold() {
     assert_eq!(fma(product.0, product.1, 0.0).to_bits(), 0x3f80_0000, "below the midpoint");
     let odd = f32::from_bits(0x3f80_0001);
     assert_eq!(fma(half_unit, 1.0, odd).to_bits(), 0x3f80_0002, "a tie goes to the even neighbour");
-    // (2^12 + 1)·(2^13 − 1)·2^-25 and the like: a product of 25 bits on the midpoint, the addend beside it.
     let (a, b) = (f32::from_bits(0x3f80_0800), f32::from_bits(0x3f80_0800)); // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24
     assert_eq!(fma(a, b, 0.0).to_bits(), 0x3f80_1000);
     assert_eq!(fma(a, b, tiny).to_bits(), 0x3f80_1001, "above the midpoint by 2^-126");
