@@ -1,4 +1,4 @@
-//! Elementwise activations, each a fixed sequence of IEEE operations around [`exp`] or [`erf`].
+//! Elementwise activations, each a fixed sequence of IEEE operations around [`exp()`] or [`erf()`].
 
 use crate::{erf, exp};
 
@@ -15,7 +15,7 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// The hyperbolic tangent from [`exp`]: `t = exp(−2·|x|)`, then `(1 − t) / (1 + t)` with the sign of `x`.
+/// The hyperbolic tangent from [`exp()`]: `t = exp(−2·|x|)`, then `(1 − t) / (1 + t)` with the sign of `x`.
 ///
 /// The error is absolute, a few 2⁻²⁵; there is no relative bound near zero.
 #[must_use]
