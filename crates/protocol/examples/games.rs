@@ -6,7 +6,12 @@
 //! honest side must win; a refused move must change nothing (the table asserts that); money moved by the outcome
 //! must sum to zero. The seed printed first reproduces the run; the exit status is 1 if a promise was broken.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Instant};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use gainsay_commitment::PartyId;
 use gainsay_program::Scope;
@@ -22,6 +27,9 @@ use gainsay_protocol::{
 
 /// False claims per model.
 const FALSE_CLAIMS: u64 = 96;
+
+/// Games that share a seed.
+const BLOCK: u64 = 10_000;
 
 const WORKER: OwnerId = OwnerId([1; 16]);
 const CHALLENGER: OwnerId = OwnerId([2; 16]);
@@ -43,13 +51,13 @@ fn main() -> ExitCode {
     println!("{} true and {} false claims", claims.honest.len(), claims.cheating.len());
 
     let start = Instant::now();
-    let mut tally = Tally::default();
-    for number in 0..games {
-        if let Err(broken) = claims.game(&mut random, &mut tally) {
-            println!("game {number} of seed {seed}: {broken}");
+    let tally = match claims.play_all(games, seed) {
+        Ok(tally) => tally,
+        Err(broken) => {
+            println!("seed {seed}: {broken}");
             return ExitCode::FAILURE;
         }
-    }
+    };
     let seconds = start.elapsed().as_secs_f64();
     for (result, count) in &tally.results {
         println!("{count:>10}  {result}");
@@ -72,6 +80,16 @@ struct Tally {
     refusals: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: Self) {
+        for (result, count) in other.results {
+            *self.results.entry(result).or_default() += count;
+        }
+        self.moves += other.moves;
+        self.refusals += other.refusals;
+    }
+}
+
 impl Claims {
     fn new(random: &mut Random) -> Self {
         let (mut honest, mut cheating) = (Vec::new(), Vec::new());
@@ -83,6 +101,35 @@ impl Claims {
             }
         }
         Self { honest, cheating }
+    }
+
+    /// Plays games on all cores, in blocks that have their own seeds: the same ones on any machine.
+    fn play_all(&self, games: u64, seed: u64) -> Result<Tally, String> {
+        let next = AtomicU64::new(0);
+        let work = || -> Result<Tally, String> {
+            let mut tally = Tally::default();
+            loop {
+                let block = next.fetch_add(1, Ordering::Relaxed);
+                let left = games.saturating_sub(block * BLOCK);
+                if left == 0 {
+                    return Ok(tally);
+                }
+                let mut random = Random::new(seed ^ (block + 1) << 32);
+                for number in 0..left.min(BLOCK) {
+                    let played = self.game(&mut random, &mut tally);
+                    played.map_err(|broken| format!("game {number} of block {block}: {broken}"))?;
+                }
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut tally = Tally::default();
+            for worker in workers {
+                tally.add(worker.join().map_err(|_| "a rule of the table was broken")??);
+            }
+            Ok(tally)
+        })
     }
 
     /// Plays one game, and says which promise it broke, if any.

@@ -35,6 +35,17 @@ impl<'a> Case<'a> {
         Ok(Self { model, job, claim, claim_id: claim.id() })
     }
 
+    /// What [`new`](Self::new) made before, without hashing again.
+    #[cfg(feature = "toy")]
+    pub(crate) fn checked_before(
+        model: &'a ValidatedModel,
+        job: &'a Job,
+        claim: &'a Claim,
+        claim_id: ClaimId,
+    ) -> Self {
+        Self { model, job, claim, claim_id }
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &'a ValidatedModel {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gainsay_commitment::{PartyId, trace_root};
+use gainsay_commitment::{ClaimId, PartyId, trace_root};
 use gainsay_program::{OpPlace, toy::Toy, toy::ToyOptions};
 
 use super::{
@@ -43,6 +43,7 @@ pub struct Fixture {
     job: Job,
     lease: LeaseTerms,
     claim: Claim,
+    claim_id: ClaimId,
     honest: ToyRun,
     claimed: ToyRun,
 }
@@ -127,7 +128,8 @@ impl FixtureBuilder {
             worker: lease.worker,
         };
         let (model, job) = (Arc::clone(&self.model), self.job.clone());
-        Fixture { model, job, lease, claim, honest: self.honest.clone(), claimed }
+        let claim_id = Case::new(model.model(), &job, &claim).expect("the claim is about the job").claim_id();
+        Fixture { model, job, lease, claim, claim_id, honest: self.honest.clone(), claimed }
     }
 }
 
@@ -160,8 +162,7 @@ impl Fixture {
     /// Claim, job and model, as the rules want them.
     #[must_use]
     pub fn case(&self) -> Case<'_> {
-        Case::new(self.model.model(), &self.job, &self.claim)
-            .expect("a fixture's claim is about its job and model")
+        Case::checked_before(self.model.model(), &self.job, &self.claim, self.claim_id)
     }
 
     /// The model.

@@ -37,12 +37,19 @@ impl ToyModel {
     }
 }
 
-/// One run of a job, perhaps a tampered one, with every tensor at hand.
+/// One run of a job, perhaps a tampered one, with every tensor at hand. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ToyRun {
+    run: Arc<Run>,
+    /// Virtual layers that were asked for.
+    expanded: BTreeMap<TensorRef, TensorData>,
+}
+
+#[derive(Debug)]
+struct Run {
     model: Arc<ToyModel>,
     input: JobInput,
-    trace: Arc<Trace>,
+    trace: Trace,
     tensors: BTreeMap<TensorRef, TensorData>,
 }
 
@@ -66,46 +73,45 @@ impl ToyRun {
         }
         let weights = (0..).zip(&model.weights).map(|(index, data)| (TensorRef::Weight(index), data.clone()));
         tensors.extend(weights);
-        Self { model, input, trace: Arc::new(trace), tensors }
+        Self { run: Arc::new(Run { model, input, trace, tensors }), expanded: BTreeMap::new() }
     }
 
     /// The commitments of all layer outputs.
     #[must_use]
     pub fn layers(&self) -> Vec<TensorCommitment> {
-        let layers = 0..self.model.model().layer_count();
-        layers.map(|layer| self.tensors[&TensorRef::LayerOutput(layer)].commitment()).collect()
+        let layers = 0..self.run.model.model().layer_count();
+        layers.map(|layer| self.run.tensors[&TensorRef::LayerOutput(layer)].commitment()).collect()
     }
 
     /// What the submitter gets.
     #[must_use]
     pub fn answer(&self) -> &[u8] {
-        self.trace.answer()
+        self.run.trace.answer()
     }
 
     /// The output of an op of a layer.
     #[must_use]
     pub fn op(&self, layer: u32, op: u32) -> Option<&TensorData> {
-        self.tensors.get(&TensorRef::Op(OpPlace::in_layer(layer, op)))
+        self.run.tensors.get(&TensorRef::Op(OpPlace::in_layer(layer, op)))
     }
 }
 
 impl TraceSource for ToyRun {
     fn tensor(&mut self, tensor: TensorRef) -> Result<TensorData, TraceError> {
-        if let Some(data) = self.tensors.get(&tensor) {
+        if let Some(data) = self.run.tensors.get(&tensor).or_else(|| self.expanded.get(&tensor)) {
             return Ok(data.clone());
         }
         let missing = || TraceError::new(tensor, "the run has no such tensor");
         let TensorRef::Op(OpPlace { layer, scope: Scope::Virtual { op, element }, .. }) = tensor else {
             return Err(missing());
         };
-        let (model, trace) = (self.model.model(), &self.trace);
-        let outputs =
-            reference::virtual_ops(model, &self.input, trace, layer, op, element).ok_or_else(missing)?;
+        let Run { model, input, trace, .. } = &*self.run;
+        let outputs = reference::virtual_ops(model.model(), input, trace, layer, op, element);
         let scope = Scope::Virtual { op, element };
-        for (op, bytes) in (0..).zip(outputs) {
-            self.tensors.insert(TensorRef::Op(OpPlace { layer, scope, op }), TensorData::new(bytes));
+        for (op, bytes) in (0..).zip(outputs.ok_or_else(missing)?) {
+            self.expanded.insert(TensorRef::Op(OpPlace { layer, scope, op }), TensorData::new(bytes));
         }
-        self.tensors.get(&tensor).cloned().ok_or_else(missing)
+        self.expanded.get(&tensor).cloned().ok_or_else(missing)
     }
 }
 
@@ -130,8 +136,8 @@ impl LyingRun {
 
     /// What the lie must equal: nothing for ops in the middle.
     fn bound(&self, place: OpPlace) -> Option<TensorData> {
-        let model = self.run.model.model();
-        let count = model.op_count(&self.run.input, place.layer, place.scope)?;
+        let Run { model, input, .. } = &*self.run.run;
+        let count = model.model().op_count(input, place.layer, place.scope)?;
         if place.op + 1 != count {
             return None;
         }
