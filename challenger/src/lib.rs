@@ -1,1 +1,91 @@
-//! 
+//! A challenger: re-executes claims, compares layer commitments, and disputes the first that differs.
+//!
+//! [`run`] does all of it over HTTP alone. `inbox` learns of claims and draws which of them to check; `check` runs them
+//! and, where a claim is false, rehearses the proof and opens a dispute; `play` makes the moves. Nothing is kept on
+//! disk but the key: open claims and open disputes are the coordinator's to tell, and the rest is computed again. So it
+//! can be killed and started again at any point.
+
+mod arguments;
+mod check;
+mod config;
+mod inbox;
+mod play;
+mod tally;
+
+pub use arguments::Arguments;
+pub use config::{Config, Mode, SampleRate, SampleRateError};
+pub use gainsay_participant::ParticipantError as ChallengerError;
+pub use tally::Summary;
+
+use gainsay_api::client::Client;
+use gainsay_api::disputes::Side;
+use gainsay_api::parties::EnlistedRole;
+use gainsay_commitment::SecretKey;
+use gainsay_participant::identity::Identity;
+use gainsay_participant::models::ModelStore;
+use gainsay_participant::player::{Hands, Player};
+use inbox::Sampler;
+use std::sync::{Arc, Mutex};
+use tally::Tally;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// Claims that may wait to be checked. What does not fit is found again by the next listing.
+const QUEUE: usize = 10_000;
+
+/// What the tasks of a challenger share.
+struct Challenger {
+    config: Config,
+    client: Client,
+    /// None for a challenger that only watches: it needs no key.
+    player: Option<Seat>,
+    models: ModelStore,
+    /// The runs that disputes are played from.
+    hands: Mutex<Hands>,
+    /// Wakes the playing task.
+    opened: Notify,
+    tally: Tally,
+}
+
+/// The place of a challenger that may play.
+struct Seat {
+    key: SecretKey,
+    player: Player,
+}
+
+/// Checks claims until `stop` is cancelled; answers what it did.
+///
+/// # Errors
+/// What waiting does not mend: a key that is registered for another owner, a coordinator that is none.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, ChallengerError> {
+    let client = Client::connect(&config.coordinator).await?;
+    let player = match config.mode {
+        Mode::Watch => None,
+        Mode::Defend | Mode::Challenge => {
+            let role = EnlistedRole::Challenger;
+            let identity = Identity::establish(&client, &config.names, role, None).await?;
+            let player = Player::new(client.clone(), identity.key.clone(), Side::Challenger);
+            Some(Seat { key: identity.key, player })
+        }
+    };
+    let sampler = Sampler::new(config.sample, player.as_ref().map(|seat| &seat.key));
+    let challenger = Arc::new(Challenger {
+        models: ModelStore::new(client.clone(), &config.cache_dir, config.engine),
+        client,
+        player,
+        hands: Mutex::default(),
+        opened: Notify::new(),
+        tally: Tally::default(),
+        config,
+    });
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let tasks = [
+        tokio::spawn(inbox::watch(challenger.clone(), sampler, sender.clone(), stop.clone())),
+        tokio::spawn(check::check(challenger.clone(), sender, queue, stop.clone())),
+        tokio::spawn(play::play(challenger.clone(), stop.clone())),
+    ];
+    for task in tasks {
+        task.await.expect("no task of a challenger panics");
+    }
+    Ok(challenger.tally.summary())
+}

@@ -1,1 +1,85 @@
-//! 
+//! A worker: leases jobs, runs them, claims what came out, and defends its claims.
+//!
+//! [`run`] does all of it over HTTP alone. Two tasks share what the worker knows: `work` leases, runs, signs and posts;
+//! `defend` answers the disputes on its claims by re-running. What a worker must not forget lies in `records`: a claim
+//! is on disk before it is sent, and only ever those bytes are sent again. So it can be killed and started again at any
+//! point.
+//!
+//! For tests and demonstrations a worker can be told to cheat ([`Misbehaviour`]): an honest run with one divergence,
+//! which it then defends.
+
+mod arguments;
+mod claimant;
+mod config;
+mod defend;
+mod error;
+mod heartbeat;
+mod misbehave;
+mod records;
+mod tally;
+mod work;
+
+pub use arguments::Arguments;
+pub use config::Config;
+pub use error::WorkerError;
+pub use misbehave::{Misbehaviour, ParseMisbehaviourError};
+pub use records::{Divergence, Record, Records, RecordsError, SignedClaim};
+pub use tally::Summary;
+
+use gainsay_api::client::Client;
+use gainsay_api::parties::EnlistedRole;
+use gainsay_participant::identity::Identity;
+use gainsay_participant::models::ModelStore;
+use misbehave::Liar;
+use std::sync::Arc;
+use tally::{Counter, Tally};
+use tokio_util::sync::CancellationToken;
+
+/// What both tasks of a worker share.
+struct Worker {
+    config: Config,
+    client: Client,
+    identity: Identity,
+    models: ModelStore,
+    records: Records,
+    liar: Liar,
+    tally: Tally,
+    /// Jobs run so far, which decides on which of them it cheats.
+    jobs_run: Counter,
+}
+
+/// Works until `stop` is cancelled; then finishes and claims what it has in hand, and answers what it did.
+///
+/// Claims that are still open by then are defended again when a worker with the same state folder starts.
+///
+/// # Errors
+/// What waiting does not mend: a key that is registered for another owner, a state folder that cannot be written, a
+/// coordinator that is none.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, WorkerError> {
+    let client = Client::connect(&config.coordinator).await?;
+    let identity =
+        Identity::establish(&client, &config.names, EnlistedRole::Worker, config.device.clone()).await?;
+    let records = Records::open(&config.state_dir, client.coordinator(), identity.id())?;
+    let models = ModelStore::new(client.clone(), &config.cache_dir, config.engine);
+    if let Some(misbehaviour) = &config.misbehaviour {
+        tracing::warn!(%misbehaviour, every = config.cheat_every, "this worker cheats");
+    }
+    let worker = Arc::new(Worker {
+        client,
+        identity,
+        models,
+        records,
+        liar: Liar::default(),
+        tally: Tally::default(),
+        jobs_run: Counter::default(),
+        config,
+    });
+    // Whichever task ends first, by its own fault or because it was told to, the other ends too.
+    let both = stop.child_token();
+    let work = tokio::spawn(work::work(worker.clone(), both.clone()));
+    let defend = tokio::spawn(defend::defend(worker.clone(), both.clone()));
+    let worked = work.await.expect("the working task does not panic");
+    both.cancel();
+    defend.await.expect("the defending task does not panic");
+    worked.map(|()| worker.tally.summary())
+}

@@ -145,9 +145,6 @@ pub struct MoveView {
     /// Time that the referee took, in µs, for `prove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub referee_us: Option<u64>,
-    /// Whether the move is a reveal that an earlier dispute on the claim had drawn already.
-    #[serde(default)]
-    pub reused: bool,
     /// Service time of acceptance, in ms.
     #[serde(with = "integer")]
     pub at_ms: i64,

@@ -226,6 +226,8 @@ error_codes! {
     DuplicateDispute = "duplicate_dispute", ConflictError;
     /// The dispute is over.
     DisputeOver = "dispute_over", ConflictError;
+    /// What is asked for exists only once the dispute is over.
+    DisputeUndecided = "dispute_undecided", ConflictError;
     /// It is the other party's turn.
     WrongTurn = "wrong_turn", ConflictError;
     /// The move signs another sequence number or another previous move.

@@ -2,12 +2,12 @@
 
 /// Largest JSON request body.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
-/// Largest JSON answer: a claim's view holds its output and its job.
-pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest JSON answer: a claim's view holds its output and its job, in base64.
+pub const MAX_ANSWER_BYTES: usize = 128 << 20;
 /// Largest signed claim: the output dominates.
-pub const MAX_CLAIM_BYTES: usize = 32 << 20;
-/// Largest signed move: a `prove` with its witness, and room for its frame.
-pub const MAX_MOVE_BYTES: usize = (4 << 20) + (64 << 10);
+pub const MAX_CLAIM_BYTES: usize = gainsay_protocol::MAX_OUTPUT_BYTES + (1 << 20);
+/// Largest signed move: a `prove` with its witness, whose paths add to the bytes that the referee reads.
+pub const MAX_MOVE_BYTES: usize = 16 << 20;
 /// Largest manifest.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 /// Largest blob: one tensor of a model as executed.

@@ -17,7 +17,7 @@ pub struct ModelView {
     pub owned_by: String,
     /// The manifest's name: requests may use it in place of the id.
     pub name: String,
-    /// The arithmetic profile: `exact-f32-v1` or `exact-int8-v1`.
+    /// The arithmetic profile: `exact-f32/1` or `exact-int8/1`.
     pub arithmetic: String,
     /// Committed layers of a trace.
     pub layers: u32,

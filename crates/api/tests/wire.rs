@@ -175,7 +175,7 @@ fn models() {
         created: 1_700_000_000,
         owned_by: "gainsay".into(),
         name: "toy".into(),
-        arithmetic: "exact-f32-v1".into(),
+        arithmetic: "exact-f32/1".into(),
         layers: 8,
         max_sequence: 512,
         weight_bytes: 90_000_000,
@@ -186,7 +186,7 @@ fn models() {
         ModelList { object: "list".into(), data: vec![model] },
         json!({"object": "list", "data": [{
             "id": hex(4), "object": "model", "created": 1_700_000_000, "owned_by": "gainsay", "name": "toy",
-            "arithmetic": "exact-f32-v1", "layers": 8, "max_sequence": 512, "weight_bytes": 90_000_000,
+            "arithmetic": "exact-f32/1", "layers": 8, "max_sequence": 512, "weight_bytes": 90_000_000,
             "complete": false, "missing": [hex(9)]
         }]}),
     );
@@ -397,11 +397,10 @@ fn disputes() {
         bytes: 9_000,
         witness_bytes: Some(8_000),
         referee_us: Some(120),
-        reused: false,
         at_ms: 50,
     };
     let moved_json = json!({"sequence": 8, "kind": "prove", "side": "challenger", "by": {"id": hex(11), "name": "cara"},
-        "place": place_json, "bytes": 9_000, "witness_bytes": 8_000, "referee_us": 120, "reused": false, "at_ms": 50});
+        "place": place_json, "bytes": 9_000, "witness_bytes": 8_000, "referee_us": 120, "at_ms": 50});
     golden(
         DisputeView { summary: summary.clone(), moves: vec![moved], encoded: Base64(vec![3]) },
         merged(summary_json.clone(), json!({"moves": [moved_json], "encoded": "Aw=="})),

@@ -85,7 +85,7 @@ pub(super) fn read_stream(path: PathBuf) -> impl Stream<Item = io::Result<Bytes>
         Closed(PathBuf),
         Open(tokio::fs::File),
     }
-    futures_util::stream::try_unfold(State::Closed(path), async |state| {
+    futures_util::stream::try_unfold(State::Closed(path), |state| async move {
         let mut file = match state {
             State::Closed(path) => tokio::fs::File::open(path).await?,
             State::Open(file) => file,

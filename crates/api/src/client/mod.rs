@@ -17,7 +17,7 @@ pub mod keys;
 mod transport;
 
 pub use error::ClientError;
-pub use transport::{Auth, RetryPolicy};
+pub use transport::{Auth, RetryPolicy, install_crypto_provider};
 
 use clock::ServiceClock;
 use gainsay_commitment::PartyId;

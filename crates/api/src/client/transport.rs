@@ -164,12 +164,18 @@ pub(super) fn build(base: &str) -> Result<reqwest::Client, ClientError> {
             builder = builder.tls_backend_preconfigured(tls);
         }
         "https" => {
-            // An error says that another part of the process has installed one: as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
+            install_crypto_provider();
         }
         _ => return Err(ClientError::Url(base.to_owned())),
     }
     builder.build().map_err(|source| ClientError::Setup { source })
+}
+
+/// Makes the ring provider the one that TLS uses in this process, unless another was chosen before. [`Client`] does so
+/// itself; a program that speaks HTTPS on its own calls it first.
+pub fn install_crypto_provider() {
+    // An error says that one is installed: as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Reads `/v1/info` before there is a client.
@@ -182,10 +188,7 @@ pub(super) async fn fetch_info(
     loop {
         let sent = http.get(format!("{base}{}", routes::INFO)).timeout(READ_TIMEOUT).send().await;
         let result = match sent {
-            Ok(response) => match accept(base, routes::INFO, response).await {
-                Ok(response) => read_json(base, routes::INFO, response).await,
-                Err(error) => Err(error),
-            },
+            Ok(response) => read_info(base, response).await,
             Err(source) => Err(ClientError::unreachable(base, source)),
         };
         match result {
@@ -201,12 +204,13 @@ pub(super) async fn fetch_info(
 impl Client {
     /// Makes a call and reads its JSON answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
-        self.retrying(&call, async |response| read_json(&self.inner.base, &call.path, response).await).await
+        let body = self.retrying(&call, MAX_ANSWER_BYTES).await?;
+        parse_json(&self.inner.base, &call.path, &body)
     }
 
     /// Makes a call and reads its answer as bytes, at most `limit` of them.
     pub(super) async fn octets(&self, call: Call<'_>, limit: usize) -> Result<Bytes, ClientError> {
-        self.retrying(&call, async |response| read(&self.inner.base, &call.path, response, limit).await).await
+        self.retrying(&call, limit).await
     }
 
     /// Makes a call whose answer has no body that matters.
@@ -220,15 +224,12 @@ impl Client {
         accept(&self.inner.base, &call.path, response).await
     }
 
-    async fn retrying<T>(
-        &self,
-        call: &Call<'_>,
-        read: impl AsyncFn(Response) -> Result<T, ClientError>,
-    ) -> Result<T, ClientError> {
+    /// Makes a call, again where that is safe and may help, and reads its answer.
+    async fn retrying(&self, call: &Call<'_>, limit: usize) -> Result<Bytes, ClientError> {
         let (mut failures, mut resynced) = (0, false);
         loop {
             let result = match self.stream(call).await {
-                Ok(response) => read(response).await,
+                Ok(response) => read(&self.inner.base, &call.path, response, limit).await,
                 Err(error) => Err(error),
             };
             let error = match result {
@@ -352,14 +353,15 @@ async fn accept(base: &str, path: &str, response: Response) -> Result<Response, 
     }
 }
 
-async fn read_json<T: DeserializeOwned>(
-    base: &str,
-    path: &str,
-    response: Response,
-) -> Result<T, ClientError> {
-    let status = response.status();
-    let body = read(base, path, response, MAX_ANSWER_BYTES).await?;
-    serde_json::from_slice(&body).map_err(|error| unexpected(base, path, status, error.to_string()))
+async fn read_info(base: &str, response: Response) -> Result<Info, ClientError> {
+    let response = accept(base, routes::INFO, response).await?;
+    let body = read(base, routes::INFO, response, MAX_JSON_BYTES).await?;
+    parse_json(base, routes::INFO, &body)
+}
+
+/// Parses the body of a success.
+fn parse_json<T: DeserializeOwned>(base: &str, path: &str, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| unexpected(base, path, StatusCode::OK, error.to_string()))
 }
 
 /// Reads a body of at most `limit` bytes.

@@ -1,0 +1,154 @@
+//! Running claims again, and disputing those that are false.
+
+use crate::{Challenger, ChallengerError, Mode};
+use gainsay_api::claims::{ClaimState, ClaimView};
+use gainsay_api::error::ErrorCode;
+use gainsay_commitment::{ClaimId, ModelId, Signed, TensorCommitment};
+use gainsay_participant::dossier::Dossier;
+use gainsay_participant::player::Hand;
+use gainsay_protocol::strategy::{first_difference, rehearse};
+use gainsay_protocol::{Open, SignedMove};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Pause after the coordinator did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Checks claims from the queue until stopped. `again` puts back what could not be checked yet.
+pub(crate) async fn check(
+    challenger: Arc<Challenger>,
+    again: mpsc::Sender<ClaimId>,
+    mut queue: mpsc::Receiver<ClaimId>,
+    stop: CancellationToken,
+) {
+    loop {
+        let mut claims = Vec::new();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            taken = queue.recv_many(&mut claims, challenger.config.batch.max(1)) => if taken == 0 { return },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = challenger.check_all(claims, &again) => {}
+        }
+    }
+}
+
+impl Challenger {
+    async fn check_all(&self, claims: Vec<ClaimId>, again: &mpsc::Sender<ClaimId>) {
+        let mut by_model = BTreeMap::<ModelId, Vec<Dossier>>::new();
+        for claim in claims {
+            match Dossier::fetch(&self.client, &self.models, claim).await {
+                Ok((dossier, view)) if self.can_be_disputed(&view) => {
+                    by_model.entry(dossier.claim.model).or_default().push(dossier);
+                }
+                Ok(_) => {
+                    tracing::debug!(%claim, "decided or closed before it was checked");
+                    self.tally.unchecked.add(1);
+                }
+                Err(error) => self.postpone(claim, &error, again).await,
+            }
+        }
+        for dossiers in by_model.into_values() {
+            self.compare(dossiers, again).await;
+        }
+    }
+
+    fn can_be_disputed(&self, view: &ClaimView) -> bool {
+        // The estimate of service time is never late by more than the coordinator would allow; it judges.
+        view.summary.state == ClaimState::Open
+            && view.summary.window_closes_at_ms > self.client.service_time_ms()
+    }
+
+    /// Runs the jobs of claims on one model together, and acts on what differs.
+    async fn compare(&self, dossiers: Vec<Dossier>, again: &mpsc::Sender<ClaimId>) {
+        let Some(model) = dossiers.first().map(|dossier| dossier.model.clone()) else { return };
+        let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.job.input.clone()).collect();
+        let run = tokio::task::spawn_blocking(move || model.engine().run(&jobs, None));
+        let traces = match run.await.expect("a run does not panic") {
+            Ok(traces) => traces,
+            Err(error) => {
+                tracing::error!(%error, claims = dossiers.len(), "claims cannot be run again");
+                self.tally.unchecked.add(dossiers.len() as u64);
+                return;
+            }
+        };
+        for (dossier, trace) in dossiers.into_iter().zip(traces) {
+            let (claim, worker) = (dossier.id(), dossier.claim.worker);
+            match first_difference(&dossier.claim, &trace.layers) {
+                Ok(None) => {
+                    tracing::info!(%claim, "the claim is right");
+                    self.tally.agreed.add(1);
+                }
+                Ok(Some(layer)) => {
+                    tracing::warn!(%claim, %worker, layer, "the claim is false");
+                    let own = trace.layers[layer as usize];
+                    if let Err(error) = self.object(dossier, layer, own).await {
+                        if error.is_transient() {
+                            self.postpone(claim, &error, again).await;
+                            continue;
+                        }
+                        tracing::error!(%claim, layer, %error, "a false claim is not disputed");
+                        self.tally.passed_over.add(1);
+                    }
+                    self.tally.differed.add(1);
+                }
+                Err(error) => {
+                    tracing::error!(%claim, %error, "the claim cannot be compared");
+                    self.tally.unchecked.add(1);
+                }
+            }
+        }
+    }
+
+    /// Disputes a false claim, once the referee has confirmed the own run where the dispute will lead.
+    async fn object(
+        &self,
+        dossier: Dossier,
+        layer: u32,
+        own: TensorCommitment,
+    ) -> Result<(), ChallengerError> {
+        let Some(seat) = self.player.as_ref().filter(|_| self.config.mode == Mode::Challenge) else {
+            return Ok(());
+        };
+        let claim = dossier.id();
+        let hand = Hand::honest(dossier);
+        let rehearsed = hand.compute(move |dossier, trace| rehearse(&dossier.case(), layer, trace)).await;
+        let rehearsal = rehearsed.map_err(|source| ChallengerError::Rehearsal { claim, source })?;
+        tracing::info!(
+            %claim, layer, elements = rehearsal.elements, max_witness_bytes = rehearsal.max_witness_bytes,
+            "the referee confirms the own run"
+        );
+        let open = Open { claim, challenger: seat.key.id(), layer, commitment: own };
+        let id = open.id();
+        let signed = SignedMove::from(Signed::sign(open, &seat.key));
+        match self.client.open_dispute(&seat.key, signed.to_bytes()).await {
+            Ok(view) => {
+                tracing::info!(dispute = %view.summary.id, %claim, layer, "opened a dispute");
+                self.tally.opened.add(1);
+            }
+            // A former run of this challenger opened it.
+            Err(error) if error.is(ErrorCode::DuplicateDispute) => {
+                tracing::info!(dispute = %id, %claim, "the dispute is open already");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.hands.lock().expect("no holder of the hands panics").put(hand);
+        self.opened.notify_one();
+        Ok(())
+    }
+
+    /// Puts a claim back after a failure that may pass; lets go of it after any other.
+    async fn postpone(&self, claim: ClaimId, error: &ChallengerError, again: &mpsc::Sender<ClaimId>) {
+        if error.is_transient() && again.try_send(claim).is_ok() {
+            tracing::warn!(%claim, %error, "a claim cannot be checked yet");
+            tokio::time::sleep(PAUSE).await;
+            return;
+        }
+        tracing::error!(%claim, %error, "a claim cannot be checked");
+        self.tally.unchecked.add(1);
+    }
+}

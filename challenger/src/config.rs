@@ -1,0 +1,135 @@
+//! What a challenger is told.
+
+use gainsay_engine::Options;
+use gainsay_participant::identity::Names;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How far a challenger goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Checks and reports. Needs no key and stakes nothing.
+    Watch,
+    /// Checks and reports, and goes on with the disputes that it has opened before, but opens none.
+    Defend,
+    /// Checks, and disputes what is false.
+    #[default]
+    Challenge,
+}
+
+/// Which part of the claims is checked: from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SampleRate(f64);
+
+/// A number that is no sample rate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no sample rate: expected a number from 0 to 1")]
+pub struct SampleRateError(String);
+
+impl SampleRate {
+    /// Every claim.
+    pub const ALL: Self = Self(1.0);
+
+    /// This part of the claims.
+    ///
+    /// # Errors
+    /// Outside 0 to 1.
+    pub fn new(rate: f64) -> Result<Self, SampleRateError> {
+        if (0.0..=1.0).contains(&rate) { Ok(Self(rate)) } else { Err(SampleRateError(rate.to_string())) }
+    }
+
+    /// Whether a claim is checked that drew `draw`, uniform over all 64-bit numbers.
+    pub(crate) fn takes(self, draw: u64) -> bool {
+        // The upper 53 bits are exact in an f64.
+        ((draw >> 11) as f64) < self.0 * (1_u64 << 53) as f64
+    }
+}
+
+impl FromStr for SampleRate {
+    type Err = SampleRateError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rate: f64 = text.parse().map_err(|_| SampleRateError(text.to_owned()))?;
+        Self::new(rate)
+    }
+}
+
+impl fmt::Display for SampleRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a challenger is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The coordinator's address.
+    pub coordinator: String,
+    /// Names and key files of the challenger and its owner.
+    pub names: Names,
+    /// Folder of weights by hash; several parties may share it.
+    pub cache_dir: PathBuf,
+    /// How far it goes.
+    pub mode: Mode,
+    /// Which part of the claims it checks.
+    pub sample: SampleRate,
+    /// How models are run.
+    pub engine: Options,
+    /// Most claims that it runs at once.
+    pub batch: usize,
+    /// How often it looks for its turn when no event says so.
+    pub look_every: Duration,
+    /// How often it lists the open claims, for those whose events it missed.
+    pub list_every: Duration,
+}
+
+impl Config {
+    /// A challenger for the coordinator at this address, with its files under `home`.
+    #[must_use]
+    pub fn new(coordinator: impl Into<String>, name: impl Into<String>, home: impl Into<PathBuf>) -> Self {
+        let (name, home) = (name.into(), home.into());
+        Self {
+            coordinator: coordinator.into(),
+            names: Names {
+                key_file: home.join("challenger.key"),
+                owner_name: format!("{name}'s owner"),
+                owner_key_file: home.join("owner.key"),
+                name,
+            },
+            cache_dir: home.join("cache"),
+            mode: Mode::default(),
+            sample: SampleRate::ALL,
+            engine: Options::default(),
+            batch: 8,
+            look_every: Duration::from_secs(5),
+            list_every: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_takes_its_part_of_the_draws() {
+        let part = |rate: &str| {
+            let rate: SampleRate = rate.parse().unwrap();
+            (0..1_000_u64).filter(|draw| rate.takes(draw * (u64::MAX / 1_000))).count()
+        };
+        assert_eq!(part("0"), 0);
+        assert_eq!(part("0.25"), 250);
+        assert_eq!(part("1"), 1_000);
+        assert!(SampleRate::ALL.takes(u64::MAX));
+        assert!(!SampleRate(0.0).takes(0));
+    }
+
+    #[test]
+    fn what_is_no_rate_is_refused() {
+        for text in ["", "2", "-0.1", "NaN", "inf", "half"] {
+            assert!(text.parse::<SampleRate>().unwrap_err().to_string().contains("from 0 to 1"), "{text}");
+        }
+    }
+}

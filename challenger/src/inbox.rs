@@ -1,0 +1,140 @@
+//! Learning of claims, and drawing which of them to check.
+
+use crate::{Challenger, SampleRate};
+use gainsay_api::claims::{ClaimFilter, ClaimState};
+use gainsay_api::client::ClientError;
+use gainsay_api::events::EventKind;
+use gainsay_commitment::{ClaimId, SecretKey, tensor::tensor_commitment};
+use gainsay_participant::news::{News, follow};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// How long after its window has closed a claim is still remembered as seen.
+const REMEMBERED_MS: i64 = 600_000;
+
+/// Draws which claims are checked.
+///
+/// A worker that could foresee the draw would cheat on the rest; so it depends on a secret. Under a key it is the same
+/// after a restart, which gives nobody a second chance.
+pub(crate) struct Sampler {
+    rate: SampleRate,
+    secret: [u8; 32],
+}
+
+impl Sampler {
+    pub(crate) fn new(rate: SampleRate, key: Option<&SecretKey>) -> Self {
+        let secret = match key {
+            Some(key) => {
+                tensor_commitment(&[b"gainsay sample of claims", key.expose().as_slice()].concat()).to_bytes()
+            }
+            None => {
+                let mut secret = [0; 32];
+                getrandom::fill(&mut secret).expect("the operating system provides random bytes");
+                secret
+            }
+        };
+        Self { rate, secret }
+    }
+
+    fn takes(&self, claim: ClaimId) -> bool {
+        let hash = tensor_commitment(&[self.secret, claim.to_bytes()].concat());
+        let draw = hash.as_bytes().first_chunk().expect("a hash has 32 bytes");
+        self.rate.takes(u64::from_le_bytes(*draw))
+    }
+}
+
+/// Passes claims on to be checked, each once: by event as they come, and by listing what is open, at first and now and
+/// then.
+pub(crate) async fn watch(
+    challenger: Arc<Challenger>,
+    sampler: Sampler,
+    queue: mpsc::Sender<ClaimId>,
+    stop: CancellationToken,
+) {
+    let wanted = |event: &EventKind| matches!(event, EventKind::JobClaimed { .. });
+    let mut news = follow(&challenger.client, wanted, challenger.config.look_every, stop.clone());
+    let mut inbox = Inbox { challenger, sampler, queue, seen: HashMap::new() };
+    let mut listed: Option<Instant> = None;
+    while let Some(piece) = news.recv().await {
+        match piece {
+            News::Event(EventKind::JobClaimed { claim, window_closes_at_ms, .. }) => {
+                inbox.take(claim, window_closes_at_ms);
+            }
+            News::Event(_) => {}
+            News::Look => {
+                let every = inbox.challenger.config.list_every;
+                if listed.is_some_and(|listed| listed.elapsed() < every) {
+                    continue;
+                }
+                let done = tokio::select! {
+                    () = stop.cancelled() => return,
+                    done = inbox.list() => done,
+                };
+                match done {
+                    Ok(()) => listed = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "open claims cannot be listed"),
+                }
+            }
+        }
+    }
+}
+
+struct Inbox {
+    challenger: Arc<Challenger>,
+    sampler: Sampler,
+    queue: mpsc::Sender<ClaimId>,
+    /// Claims drawn or passed over, with the closing time of their windows.
+    seen: HashMap<ClaimId, i64>,
+}
+
+impl Inbox {
+    fn take(&mut self, claim: ClaimId, window_closes_at_ms: i64) {
+        if self.seen.contains_key(&claim) {
+            return;
+        }
+        if self.sampler.takes(claim) && self.queue.try_send(claim).is_err() {
+            tracing::warn!(%claim, "too many claims wait to be checked; this one is left for the next listing");
+            return;
+        }
+        self.seen.insert(claim, window_closes_at_ms);
+    }
+
+    async fn list(&mut self) -> Result<(), ClientError> {
+        let client = self.challenger.client.clone();
+        let now = client.service_time_ms();
+        self.seen.retain(|_, closes| closes.saturating_add(REMEMBERED_MS) > now);
+        let mut filter = ClaimFilter { state: Some(ClaimState::Open), ..ClaimFilter::default() };
+        loop {
+            let page = client.claims(&filter).await?;
+            filter.after = page.claims.last().map(|claim| claim.id);
+            for claim in page.claims {
+                self.take(claim.id, claim.window_closes_at_ms);
+            }
+            if !page.more || filter.after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_draw_is_the_same_for_a_key_and_another_for_another() {
+        let claims: Vec<ClaimId> = (0..200_u8).map(|byte| ClaimId::from_bytes([byte; 32])).collect();
+        let drawn = |seed: u8| -> Vec<bool> {
+            let sampler =
+                Sampler::new(SampleRate::new(0.5).unwrap(), Some(&SecretKey::from_bytes(&[seed; 32])));
+            claims.iter().map(|claim| sampler.takes(*claim)).collect()
+        };
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+        let taken = drawn(1).into_iter().filter(|taken| *taken).count();
+        assert!((60..140).contains(&taken), "{taken} of 200 at a rate of one half");
+    }
+}

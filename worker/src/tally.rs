@@ -1,0 +1,66 @@
+//! What a worker has done.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What a worker has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Leases taken.
+    pub leases: u64,
+    /// Claims that the coordinator accepted.
+    pub claims: u64,
+    /// Claims among them that it knew to be false.
+    pub lies: u64,
+    /// Leases that were lost, or whose claim was refused.
+    pub lost: u64,
+    /// Claims seen finalized.
+    pub finalized: u64,
+    /// Claims seen rejected.
+    pub rejected: u64,
+    /// Moves made in disputes.
+    pub moves: u64,
+    /// Whether it was suspended.
+    pub suspended: bool,
+}
+
+/// The counters behind a [`Summary`].
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) leases: Counter,
+    pub(crate) claims: Counter,
+    pub(crate) lies: Counter,
+    pub(crate) lost: Counter,
+    pub(crate) finalized: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) moves: Counter,
+    pub(crate) suspended: AtomicBool,
+}
+
+impl Tally {
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            leases: self.leases.get(),
+            claims: self.claims.get(),
+            lies: self.lies.get(),
+            lost: self.lost.get(),
+            finalized: self.finalized.get(),
+            rejected: self.rejected.get(),
+            moves: self.moves.get(),
+            suspended: self.suspended.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `more`; answers the count before.
+    pub(crate) fn add(&self, more: u64) -> u64 {
+        self.0.fetch_add(more, Ordering::Relaxed)
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
