@@ -1,11 +1,11 @@
 //! Model files by content: each file is named by the BLAKE3 hash of its bytes, so that a name is never reused.
 
-use std::io;
+use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use gainsay_commitment::TensorCommitment;
 use tokio::fs::{self, File};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -74,7 +74,11 @@ impl FileStore {
     }
 
     /// Gives a received file its name; a file of that name already there is the same file.
-    pub(crate) async fn keep(&self, mut upload: BlobUpload, hash: &TensorCommitment) -> Result<(), FileError> {
+    pub(crate) async fn keep(
+        &self,
+        mut upload: BlobUpload,
+        hash: &TensorCommitment,
+    ) -> Result<(), FileError> {
         let target = self.path(hash);
         let folder = target.parent().expect("a file's path lies in its hash's folder");
         let from = upload.incoming.path.clone();
@@ -114,6 +118,15 @@ impl Blob {
         let read = (&mut self.file).take(READ_BYTES as u64).read_to_end(&mut part).await;
         read.map_err(failed("read", &self.path))?;
         Ok(if part.is_empty() { None } else { Some(part) })
+    }
+
+    /// Goes on reading at this byte.
+    ///
+    /// # Errors
+    /// It cannot be read there.
+    pub async fn seek(&mut self, start: u64) -> Result<(), FileError> {
+        self.file.seek(SeekFrom::Start(start)).await.map_err(failed("read", &self.path))?;
+        Ok(())
     }
 
     /// All of it.

@@ -110,7 +110,7 @@ impl Prices {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            jobs_per_submitter: 100_000,
+            jobs_per_submitter: 10_000,
             leases_per_worker: 64,
             tokenizer_bytes: 64 << 20,
             manifest_bytes: 16 << 20,
@@ -144,7 +144,8 @@ impl Config {
     /// The first setting that is missing or unusable.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let settings = Settings { lookup };
-        let url = settings.text("GAINSAY_DATABASE_URL").ok_or(ConfigError::Missing("GAINSAY_DATABASE_URL"))?;
+        let url =
+            settings.text("GAINSAY_DATABASE_URL").ok_or(ConfigError::Missing("GAINSAY_DATABASE_URL"))?;
         let mut config = Self::new(url);
         settings.set("GAINSAY_LISTEN", "an address like 127.0.0.1:8650", &mut config.listen)?;
         settings.set("GAINSAY_DATABASE_CONNECTIONS", "a count", &mut config.database_connections)?;

@@ -178,14 +178,16 @@ create table jobs (
     constraint jobs_pkey primary key (job_id),
     constraint jobs_submitter_id_fkey foreign key (submitter_id) references owners (owner_id),
     constraint jobs_model_id_fkey foreign key (model_id) references models (model_id),
-    constraint jobs_state check (state in ('submitted', 'assigned', 'claimed', 'finalized', 'cancelled', 'refunded')),
+    constraint jobs_state check (
+        state in ('submitted', 'assigned', 'claimed', 'finalized', 'refunded', 'cancelled', 'voided')
+    ),
     constraint jobs_input_commitment_length check (octet_length(input_commitment) = 32),
     constraint jobs_token_count_positive check (token_count > 0),
     constraint jobs_price_not_negative check (price >= 0),
     constraint jobs_attempts_not_negative check (attempts >= 0),
     constraint jobs_claim_id_length check (octet_length(claim_id) = 32),
     constraint jobs_claimed check (state not in ('claimed', 'finalized') or claim_id is not null),
-    constraint jobs_decided check ((state in ('finalized', 'cancelled', 'refunded')) = (decided_ms is not null))
+    constraint jobs_decided check ((state in ('finalized', 'refunded', 'cancelled', 'voided')) = (decided_ms is not null))
 );
 -- The queue: as long as what waits, however many jobs are done.
 create index jobs_queue_idx on jobs (model_id, queued_ms, job_id) where state = 'submitted';
@@ -246,6 +248,8 @@ create table claims (
     device text not null,
     stake bigint not null,
     posted_ms bigint not null,
+    -- When the window was to close as countersigned, and when it closes: later once the worker was suspended.
+    receipt_closes_ms bigint not null,
     window_ends_ms bigint not null,
     -- Disputes that are not decided; finality waits for none.
     open_disputes integer not null default 0,
@@ -260,7 +264,7 @@ create table claims (
     constraint claims_claim_id_length check (octet_length(claim_id) = 32),
     constraint claims_trace_root_length check (octet_length(trace_root) = 32),
     constraint claims_countersignature_length check (octet_length(countersignature) = 64),
-    constraint claims_state check (state in ('pending', 'finalized', 'rejected', 'void')),
+    constraint claims_state check (state in ('pending', 'finalized', 'rejected', 'voided')),
     constraint claims_rejected_because check (rejected_because in ('dispute', 'equivocation')),
     constraint claims_reason check ((state = 'rejected') = (rejected_because is not null)),
     constraint claims_decided check ((state = 'pending') = (decided_ms is null)),
@@ -443,7 +447,7 @@ create trigger reveals_append_only before update or delete on reveals
 
 -- ── ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
 
--- Balances by kind and holder: an owner (`free`, `locked`), a job (`escrow`), a claim or bond (`held`), or the
+-- Balances by kind and holder: an owner (`free`, `locked`), a job (`escrow`), a claim or dispute (`held`), or the
 -- service itself (`treasury`, `outside`: an empty holder). They change by ledger entries alone; see below.
 create table accounts (
     kind text not null,
@@ -548,23 +552,30 @@ $$;
 create trigger accounts_derived_only before insert or update or delete on accounts
     for each row execute function accounts_derived_only();
 
--- Slashed stake and forfeited bonds on their way to whom they are due, until `release_ms`.
+-- Lost stakes and bonds on their way to whom they are due. Paid out from `release_ms` on, a stake not before its
+-- job is decided: only the accepted claim says which earlier openers were right.
 create table holds (
+    -- The claim whose stake, or the dispute whose bond it is; also the holder of the `held` account.
     holder bytea not null,
+    cause text not null,
     job_id uuid not null,
     claim_id bytea not null,
+    -- The dispute that proved the claim wrong, or that was lost; none for an equivocation.
     dispute_id bytea,
-    -- Why, and with it how it will be split: canonical bytes of the protocol.
-    cause text not null,
-    terms bytea not null,
+    -- Who gets what fixed parts leave: the owner of the prover, or of the worker that was disputed wrongly.
+    beneficiary_id uuid not null,
+    amount bigint not null,
     state text not null,
     held_ms bigint not null,
     release_ms bigint not null,
     released_ms bigint,
     created_at timestamptz not null default now(),
     constraint holds_pkey primary key (holder),
-    constraint holds_holder_length check (octet_length(holder) = 32),
     constraint holds_claim_id_fkey foreign key (job_id, claim_id) references claims (job_id, claim_id),
+    constraint holds_beneficiary_id_fkey foreign key (beneficiary_id) references owners (owner_id),
+    constraint holds_holder_length check (octet_length(holder) = 32),
+    constraint holds_cause check (cause in ('stake', 'bond')),
+    constraint holds_amount_not_negative check (amount >= 0),
     constraint holds_state check (state in ('held', 'released')),
     constraint holds_released check ((state = 'held') = (released_ms is null))
 );

@@ -2,7 +2,7 @@
 //! the HTTP layer maps to a status and a code. A refusal changes nothing.
 
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, TensorCommitment};
-use gainsay_protocol::{Amount, JobId, LeaseId, ServiceTime};
+use gainsay_protocol::{Amount, ClaimFault, JobId, LeaseId, OwnerId, ServiceTime};
 
 use crate::blob::FileError;
 use crate::store::StoreError;
@@ -47,6 +47,9 @@ pub enum AppError {
     /// The key is registered already, in this or another role or with other details (409).
     #[error("the key {0} is registered already")]
     AlreadyRegistered(PartyId),
+    /// The bytes are no public key that the protocol accepts (422).
+    #[error("{0} is not an acceptable Ed25519 public key")]
+    InvalidKey(PartyId),
     /// A name is empty, too long, or holds control characters (422).
     #[error("a name is 1 to 100 characters without control characters")]
     InvalidName,
@@ -64,6 +67,9 @@ pub enum AppError {
         /// What is free.
         available: Amount,
     },
+    /// No owner of this id (404).
+    #[error("no account {0} is known here")]
+    UnknownOwner(OwnerId),
     /// No model of this id (404).
     #[error("no model {0} is known here")]
     UnknownModel(ModelId),
@@ -135,7 +141,7 @@ pub enum AppError {
     MalformedClaim(String),
     /// A field of the claim disagrees with the job or with itself (422).
     #[error("the claim is refused: {0}")]
-    ClaimRefused(String),
+    ClaimRefused(#[from] ClaimFault),
     /// A different signed claim exists for this lease: equivocation, the worker was convicted (409).
     #[error("two different signed claims exist for lease {0}: this convicts the worker")]
     Equivocation(LeaseId),
@@ -155,6 +161,17 @@ pub enum AppError {
         /// When the window closed.
         closed: ServiceTime,
     },
+    /// The claim is final, rejected or void, so nothing can be disputed any more (409).
+    #[error("claim {claim} is {state} and can no longer be disputed")]
+    ClaimDecided {
+        /// The claim.
+        claim: ClaimId,
+        /// What became of it.
+        state: &'static str,
+    },
+    /// There is no verdict yet, hence no evidence bundle (409).
+    #[error("dispute {0} has no verdict yet, so there is no evidence bundle")]
+    NoVerdict(DisputeId),
     /// The signed move does not decode or its signature does not verify (422).
     #[error("the move is malformed: {0}")]
     MalformedMove(String),
@@ -167,6 +184,10 @@ pub enum AppError {
         message: String,
     },
 
+    /// The referee failed; the dispute is paused, and its clocks stand (503).
+    #[error("the referee failed; dispute {0} is paused and no clock runs until an operator acts")]
+    RefereeFailed(DisputeId),
+
     // ── limits ──────────────────────────────────────────────────────────────────────────────────────────
     /// A configured limit is reached (429).
     #[error("the limit on {what} ({limit}) is reached; try again later")]
@@ -178,10 +199,13 @@ pub enum AppError {
     },
 
     // ── failures: not the caller's doing (5xx) ──────────────────────────────────────────────────────────
+    /// The key file cannot be read or made (500).
+    #[error("the coordinator's key file cannot be used: {0}")]
+    KeyFile(String),
     /// The database failed (503 where it is worth another try).
     #[error("the database did not answer")]
     Store(#[from] StoreError),
     /// The blob store failed (503).
     #[error("the file store did not answer")]
-    File(#[from] FileError),
+    Blob(#[from] FileError),
 }

@@ -1,16 +1,19 @@
 //! What use cases take and return: domain values without HTTP, SQL or JSON.
 
+pub use gainsay_protocol::lifecycle::{ClaimState, Finality, JobState};
+
+pub use crate::store::disputes::DisputeState;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use gainsay_commitment::{
-    ClaimId, DisputeId, InputCommitment, ModelId, MoveHash, PartyId, Signature, Signed, TensorCommitment, TraceRoot,
+    ClaimId, DisputeId, InputCommitment, ModelId, MoveHash, PartyId, Signature, Signed, TensorCommitment,
+    TraceRoot,
 };
 use gainsay_program::{JobInput, ValidatedModel};
-use gainsay_protocol::{
-    Amount, ClaimReceipt, JobId, LeaseId, OwnerId, Parameters, Role, ServiceTime, Verdict,
-};
+use gainsay_protocol::{Amount, ClaimReceipt, JobId, LeaseId, OwnerId, Parameters, Role, ServiceTime};
 
 use crate::config::Prices;
 
@@ -38,25 +41,6 @@ pub struct Submitter {
     pub id: OwnerId,
     /// Name it registered under.
     pub name: String,
-}
-
-/// What somebody who holds balances does here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OwnerRole {
-    /// Pays for jobs; proves itself with an API key.
-    Submitter,
-    /// Owns workers and challengers; proves itself with a signing key.
-    Provider,
-}
-
-impl OwnerRole {
-    /// The name in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Submitter => "submitter",
-            Self::Provider => "provider",
-        }
-    }
 }
 
 /// A registered owner of workers and challengers.
@@ -120,59 +104,6 @@ pub struct ModelView {
     pub serving: bool,
     /// Blobs still to be uploaded, in manifest order, the tokenizer last.
     pub missing: Vec<TensorCommitment>,
-}
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum JobState {
-    /// In the queue.
-    Submitted,
-    /// Leased to a worker.
-    Assigned,
-    /// Claimed; the result is `pending` until the window closes.
-    Claimed,
-    /// The claim is final and paid.
-    Finalized,
-    /// Withdrawn by its submitter before a worker had it.
-    Cancelled,
-    /// Attempts exhausted, escrow returned.
-    Refunded,
-}
-
-impl JobState {
-    /// The name in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Submitted => "submitted",
-            Self::Assigned => "assigned",
-            Self::Claimed => "claimed",
-            Self::Finalized => "finalized",
-            Self::Cancelled => "cancelled",
-            Self::Refunded => "refunded",
-        }
-    }
-}
-
-/// How far the answer that a submitter holds may be relied on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Finality {
-    /// Claimed, window open or disputed.
-    Pending,
-    /// Window closed and no dispute proved it wrong.
-    Final,
-    /// Proved wrong.
-    Revoked,
-}
-
-impl Finality {
-    /// The name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Final => "final",
-            Self::Revoked => "revoked",
-        }
-    }
 }
 
 /// A job as its submitter sees it.
@@ -286,28 +217,6 @@ pub struct LeaseGrant {
     pub expires: ServiceTime,
     /// When it is lost at the latest.
     pub deadline: ServiceTime,
-}
-
-/// Where a dispute stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DisputeState {
-    /// Being played.
-    Open,
-    /// The referee failed; clocks stand until an operator acts.
-    Paused,
-    /// Over.
-    Ended(Verdict),
-}
-
-impl DisputeState {
-    /// The name in the database and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Paused => "paused",
-            Self::Ended(verdict) => verdict.name(),
-        }
-    }
 }
 
 /// One entry of a dispute's log.

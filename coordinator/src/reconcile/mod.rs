@@ -1,1 +1,119 @@
-//! Idempotent tasks without input, on a timer and on signal: leases, clocks, finalization, payouts.
+//! What no request asks for: service time, lost leases, spent clocks, finality, payouts.
+//!
+//! Each task takes no input, looks at the database, and brings about what is due; run twice, or by several
+//! coordinators at once, it does so once. A crash between two tasks costs nothing but time: the next round finds
+//! the rest. So there is one code path for what is overdue, whatever made it so.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::app::{App, AppResult};
+
+/// How often service time is advanced and everything due is looked for.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What a round brought about. Counts what was found; where several coordinators found the same, one of them did it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Expired leases.
+    pub leases: usize,
+    /// Disputes out of time.
+    pub disputes: usize,
+    /// Claims past their window.
+    pub claims: usize,
+    /// Holds paid out.
+    pub holds: usize,
+}
+
+/// Brings about everything that is due now, in batches, until nothing is left. Does not move service time.
+///
+/// The order matters for latency alone: disputes that end may make claims final, which may let holds be paid.
+///
+/// # Errors
+/// The database. What was done before stays done.
+pub async fn run_due(app: &App) -> AppResult<Round> {
+    let mut total = Round::default();
+    let batch = usize::try_from(app.config().limits.reconcile_batch).unwrap_or(usize::MAX);
+    loop {
+        let round = Round {
+            leases: app.reclaim_leases().await?,
+            disputes: app.expire_disputes().await?,
+            claims: app.finalize_claims().await?,
+            holds: app.pay_out_holds().await?,
+        };
+        total.leases += round.leases;
+        total.disputes += round.disputes;
+        total.claims += round.claims;
+        total.holds += round.holds;
+        let Round { leases, disputes, claims, holds } = round;
+        if [leases, disputes, claims, holds].iter().all(|found| *found < batch) {
+            return Ok(total);
+        }
+    }
+}
+
+/// The timers of a running coordinator.
+#[derive(Debug)]
+pub struct Running {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Ends the timers after the rounds that they are in.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a timer ended by a panic");
+            }
+        }
+    }
+}
+
+/// Starts the timers: one advances service time, one does what is due. Separate, so that a long round of the latter
+/// does not hold back time for the parties whose clocks run.
+#[must_use]
+pub fn spawn(app: App) -> Running {
+    let (stop, stopped) = watch::channel(false);
+    let time = tokio::spawn(every_period(app.clone(), stopped.clone(), "advance service time", tick));
+    let due = tokio::spawn(every_period(app, stopped, "do what is due", do_due));
+    Running { stop, tasks: vec![time, due] }
+}
+
+async fn tick(app: App) -> AppResult<()> {
+    app.tick().await.map(|_| ())
+}
+
+async fn do_due(app: App) -> AppResult<()> {
+    let round = run_due(&app).await?;
+    if round != Round::default() {
+        tracing::debug!(?round, "done what was due");
+    }
+    Ok(())
+}
+
+async fn every_period<F: Future<Output = AppResult<()>>>(
+    app: App,
+    mut stopped: watch::Receiver<bool>,
+    what: &'static str,
+    run: impl Fn(App) -> F,
+) {
+    let mut timer = interval(PERIOD);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            _ = timer.tick() => {}
+        }
+        if let Err(error) = run(app.clone()).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "could not {what}; the next round tries again"
+            );
+        }
+    }
+}

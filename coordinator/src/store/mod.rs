@@ -14,6 +14,7 @@ pub mod leases;
 pub mod ledger;
 pub mod models;
 pub mod parties;
+pub mod reads;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -120,10 +121,9 @@ impl Store {
     /// The URL, the connection or a migration.
     pub async fn connect(url: &str, connections: u32) -> StoreResult<Self> {
         // A statement or a transaction that hangs would hold locks, and events back.
-        let options = PgConnectOptions::from_str(url).map_err(StoreError::Url)?.options([
-            ("statement_timeout", "30s"),
-            ("idle_in_transaction_session_timeout", "30s"),
-        ]);
+        let options = PgConnectOptions::from_str(url)
+            .map_err(StoreError::Url)?
+            .options([("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "30s")]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
@@ -138,6 +138,14 @@ impl Store {
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Takes a connection for reading, or for a single statement.
+    ///
+    /// # Errors
+    /// None is free within ten seconds.
+    pub async fn connection(&self) -> StoreResult<PooledConnection> {
+        self.pool.acquire().await.map_err(failed("connect to the database"))
     }
 
     /// Starts a transaction.
@@ -158,10 +166,11 @@ impl Store {
     /// # Errors
     /// It does not answer, or it is older or newer.
     pub async fn check(&self) -> StoreResult<()> {
-        let newest: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(failed("read the schema version"))?;
+        let newest: Option<i64> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(failed("read the schema version"))?;
         if newest == MIGRATIONS.iter().map(|migration| migration.version).max() {
             Ok(())
         } else {
@@ -177,6 +186,9 @@ impl Store {
 pub async fn commit(tx: Tx) -> StoreResult<()> {
     tx.commit().await.map_err(failed("commit"))
 }
+
+/// A connection that goes back to the pool.
+pub type PooledConnection = sqlx::pool::PoolConnection<Postgres>;
 
 /// The connection of a transaction or pool, as queries take it.
 pub type Connection = PgConnection;

@@ -178,19 +178,23 @@ pub async fn record_file(
     at: ServiceTime,
 ) -> StoreResult<Vec<ModelId>> {
     // Two uploads that end at once would each miss the other's file: whoever comes second waits here.
-    sqlx::query("select 1 from models where model_id in (select model_id from model_files where file_hash = $1)
-            order by model_id for no key update")
-        .bind(hash.as_bytes().as_slice())
-        .execute(&mut *conn)
-        .await
-        .map_err(failed("lock the models of a file"))?;
-    sqlx::query("insert into files (file_hash, file_bytes, stored_ms) values ($1, $2, $3) on conflict do nothing")
-        .bind(hash.as_bytes().as_slice())
-        .bind(i64::try_from(file_bytes).unwrap_or(i64::MAX))
-        .bind(at.0)
-        .execute(&mut *conn)
-        .await
-        .map_err(failed("record a file"))?;
+    sqlx::query(
+        "select 1 from models where model_id in (select model_id from model_files where file_hash = $1)
+            order by model_id for no key update",
+    )
+    .bind(hash.as_bytes().as_slice())
+    .execute(&mut *conn)
+    .await
+    .map_err(failed("lock the models of a file"))?;
+    sqlx::query(
+        "insert into files (file_hash, file_bytes, stored_ms) values ($1, $2, $3) on conflict do nothing",
+    )
+    .bind(hash.as_bytes().as_slice())
+    .bind(i64::try_from(file_bytes).unwrap_or(i64::MAX))
+    .bind(at.0)
+    .execute(&mut *conn)
+    .await
+    .map_err(failed("record a file"))?;
     open_complete(conn, hash).await
 }
 

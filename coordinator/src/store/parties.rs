@@ -213,12 +213,13 @@ pub async fn lock_worker(conn: &mut Connection, key: PartyId) -> StoreResult<Opt
 /// # Errors
 /// The database.
 pub async fn suspend_worker(conn: &mut Connection, key: PartyId, at: ServiceTime) -> StoreResult<bool> {
-    let done = sqlx::query("update workers set suspended_ms = $2 where worker_id = $1 and suspended_ms is null")
-        .bind(key.as_bytes().as_slice())
-        .bind(at.0)
-        .execute(conn)
-        .await
-        .map_err(failed("suspend a worker"))?;
+    let done =
+        sqlx::query("update workers set suspended_ms = $2 where worker_id = $1 and suspended_ms is null")
+            .bind(key.as_bytes().as_slice())
+            .bind(at.0)
+            .execute(conn)
+            .await
+            .map_err(failed("suspend a worker"))?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -226,7 +227,11 @@ pub async fn suspend_worker(conn: &mut Connection, key: PartyId, at: ServiceTime
 ///
 /// # Errors
 /// The database.
-pub async fn insert_challenger(conn: &mut Connection, challenger: &Agent, at: ServiceTime) -> StoreResult<()> {
+pub async fn insert_challenger(
+    conn: &mut Connection,
+    challenger: &Agent,
+    at: ServiceTime,
+) -> StoreResult<()> {
     sqlx::query(
         "insert into challengers (challenger_id, owner_id, name, registered_ms) values ($1, $2, $3, $4)
             on conflict (challenger_id) do nothing",

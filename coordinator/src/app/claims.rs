@@ -1,0 +1,246 @@
+//! Claims: checked on receipt without executing anything, countersigned, and final when their window has passed.
+
+use gainsay_commitment::{ClaimId, Signed};
+use gainsay_protocol::ledger::{self as rules, Settlement};
+use gainsay_protocol::lifecycle::{
+    ClaimState, JobEvent, JobState, job_transition, may_finalize, window_closes,
+};
+use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, Equivocation, LeaseTerms};
+use serde_json::json;
+
+use super::jobs::{decode_claim, decode_job};
+use super::verdicts::Rejection;
+use super::work::{About, Work, retrying};
+use super::{App, AppError, AppResult, ClaimView};
+use crate::bus::Topic;
+use crate::store::claims::{self, RejectedBecause, StoredClaim};
+use crate::store::jobs::{self, StoredJob};
+use crate::store::leases::{self, LeaseState, StoredLease};
+use crate::store::parties::{self, Agent};
+use crate::store::{Connection, clock};
+
+impl App {
+    /// Takes a signed claim (`Signed<Claim>` bytes) and countersigns it. The same claim again: the same answer.
+    ///
+    /// # Errors
+    /// Bytes, signature, lease or content. A second, different claim for the lease convicts its worker.
+    pub async fn post_claim(&self, signed: &[u8]) -> AppResult<Signed<ClaimReceipt>> {
+        let claim = Signed::<Claim>::from_bytes(signed)
+            .map_err(|error| AppError::MalformedClaim(error.to_string()))?;
+        if claim.signer != claim.body.worker {
+            return Err(ClaimFault::Signer.into());
+        }
+        claim.verify().map_err(|error| AppError::MalformedClaim(error.to_string()))?;
+        if claim.body.coordinator != self.coordinator() {
+            return Err(ClaimFault::Coordinator.into());
+        }
+        retrying(|| self.receive(&claim, signed)).await
+    }
+
+    async fn receive(&self, claim: &Signed<Claim>, signed: &[u8]) -> AppResult<Signed<ClaimReceipt>> {
+        let (body, id) = (&claim.body, claim.body.lease);
+        let mut work = Work::begin(self).await?;
+        let worker = parties::lock_worker(&mut work.tx, body.worker).await?;
+        let worker = worker.ok_or(AppError::UnknownParty { party: body.worker, role: "worker" })?;
+        let job = jobs::lock(&mut work.tx, body.job).await?.ok_or(AppError::UnknownLease(id))?;
+        let lease = leases::lock(&mut work.tx, id).await?;
+        let lease = lease.filter(|lease| lease.worker == body.worker && lease.job == body.job);
+        let lease = lease.ok_or(AppError::UnknownLease(id))?;
+        match lease.state {
+            LeaseState::Held => self.accept(work, claim, signed, &worker, &job, &lease).await,
+            LeaseState::Lost => Err(AppError::LeaseOver(id)),
+            LeaseState::Claimed => self.receive_again(work, claim, signed, &job).await,
+        }
+    }
+
+    async fn accept(
+        &self,
+        mut work: Work<'_>,
+        signed: &Signed<Claim>,
+        bytes: &[u8],
+        worker: &Agent,
+        job: &StoredJob,
+        lease: &StoredLease,
+    ) -> AppResult<Signed<ClaimReceipt>> {
+        let now = work.now().await?;
+        if now >= lease.expires {
+            return Err(AppError::LeaseOver(lease.id));
+        }
+        let model = self.validated(&mut work.tx, job.model).await?;
+        let terms = LeaseTerms {
+            coordinator: self.coordinator(),
+            job: job.id,
+            lease: lease.id,
+            worker: lease.worker,
+        };
+        signed.body.check(&model, &decode_job(job)?, &terms)?;
+
+        let id = signed.body.id();
+        let closes = window_closes(now, &self.config().parameters);
+        let receipt = self.sign(ClaimReceipt { claim: id, time: now, window_closes: closes });
+        let stored = StoredClaim {
+            id,
+            job: job.id,
+            lease: lease.id,
+            worker: lease.worker,
+            owner: lease.owner,
+            model: job.model,
+            state: ClaimState::Pending,
+            signed: bytes.to_vec(),
+            trace_root: signed.body.trace,
+            countersignature: receipt.signature,
+            device: worker.device.clone(),
+            stake: lease.stake,
+            posted: now,
+            receipt_closes: closes,
+            window_ends: closes,
+            open_disputes: 0,
+        };
+        let next = job_transition(job.state, JobEvent::Claimed).expect("a leased job can be claimed");
+        assert_eq!(next, JobState::Claimed, "a claim makes its job claimed");
+        leases::end(&mut work.tx, lease, LeaseState::Claimed, now).await?;
+        claims::insert(&mut work.tx, &stored, &signed.body.layers).await?;
+        jobs::claimed(&mut work.tx, job.id, id).await?;
+        let details = json!({
+            "model": job.model, "layers": signed.body.layers.len(), "window_ends_ms": closes.0,
+            "lease": lease.id.to_string(),
+        });
+        work.event("claim_posted", About::claim(job.id, id).party(lease.worker), details);
+        work.wake(Topic::Job(job.id));
+        work.finish().await?;
+        Ok(receipt)
+    }
+
+    /// A claim for a lease that has one: resent, or equivocation.
+    async fn receive_again(
+        &self,
+        mut work: Work<'_>,
+        claim: &Signed<Claim>,
+        bytes: &[u8],
+        job: &StoredJob,
+    ) -> AppResult<Signed<ClaimReceipt>> {
+        let lease = claim.body.lease;
+        let stored = claims::of_lease(&mut work.tx, job.id, lease).await?;
+        let stored = stored.ok_or(AppError::LeaseOver(lease))?;
+        if stored.id == claim.body.id() {
+            return Ok(self.receipt_of(&stored));
+        }
+        let pair = Equivocation::new(decode_claim(&stored)?, claim.clone());
+        pair.check().map_err(|fault| AppError::MalformedClaim(fault.to_string()))?;
+        let now = work.now().await?;
+        if claims::record_equivocation(&mut work.tx, job.id, lease, bytes, now).await? {
+            let about = About::claim(job.id, stored.id).party(stored.worker);
+            work.event("equivocation", about, json!({ "second": claim.body.id() }));
+            if stored.state == ClaimState::Pending {
+                // The worker itself sent both: there is no reporter to reward, so the submitter stands in its place.
+                let rejection = Rejection {
+                    because: RejectedBecause::Equivocation,
+                    dispute: None,
+                    beneficiary: job.submitter,
+                };
+                self.reject_claim(&mut work, job, &stored, &rejection).await?;
+            }
+            self.suspend(&mut work, stored.worker).await?;
+            work.finish().await?;
+        }
+        Err(AppError::Equivocation(lease))
+    }
+
+    pub(super) fn receipt_of(&self, claim: &StoredClaim) -> Signed<ClaimReceipt> {
+        let body = ClaimReceipt { claim: claim.id, time: claim.posted, window_closes: claim.receipt_closes };
+        Signed { body, signer: self.coordinator(), signature: claim.countersignature }
+    }
+
+    /// A claim: public.
+    ///
+    /// # Errors
+    /// There is none of this id.
+    pub async fn claim(&self, claim: ClaimId) -> AppResult<ClaimView> {
+        let mut conn = self.connection().await?;
+        self.claim_on(&mut conn, claim).await
+    }
+
+    pub(super) async fn claim_on(&self, conn: &mut Connection, id: ClaimId) -> AppResult<ClaimView> {
+        let stored = claims::get(conn, id).await?.ok_or(AppError::UnknownClaim(id))?;
+        let job = jobs::get(conn, stored.job).await?.ok_or(AppError::UnknownClaim(id))?;
+        let claim = decode_claim(&stored)?.body;
+        let receipt = self.receipt_of(&stored);
+        Ok(ClaimView {
+            id,
+            job: stored.job,
+            lease: stored.lease,
+            model: stored.model,
+            worker: stored.worker,
+            owner: stored.owner,
+            device: stored.device,
+            finality: stored.state.finality(),
+            input: claim.input,
+            layers: claim.layers,
+            trace_root: claim.trace,
+            signed: stored.signed,
+            job_bytes: job.input,
+            receipt,
+            window_ends: stored.window_ends,
+            disputes: claims::disputes(conn, stored.job, id).await?,
+        })
+    }
+
+    /// Makes claims final whose window has passed with no dispute open, and pays for them. How many were found; as
+    /// many as a batch holds means that there may be more.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn finalize_claims(&self) -> AppResult<usize> {
+        let mut conn = self.connection().await?;
+        let now = clock::now(&mut conn).await?;
+        let mature = claims::mature(&mut conn, now, self.config().limits.reconcile_batch).await?;
+        drop(conn);
+        if mature.is_empty() {
+            return Ok(0);
+        }
+        retrying(|| async {
+            let mut work = Work::begin(self).await?;
+            let now = work.now().await?;
+            let claims = claims::lock_mature(&mut work.tx, &mature, now).await?;
+            if claims.is_empty() {
+                return Ok(());
+            }
+            self.finalize_locked(&mut work, &claims).await?;
+            work.finish().await
+        })
+        .await?;
+        Ok(mature.len())
+    }
+
+    async fn finalize_locked(&self, work: &mut Work<'_>, claims: &[StoredClaim]) -> AppResult<()> {
+        let parameters = &self.config().parameters;
+        let now = work.now().await?;
+        let ids: Vec<_> = claims.iter().map(|claim| claim.job).collect();
+        let jobs = jobs::get_many(&mut work.tx, &ids).await?;
+        assert_eq!(jobs.len(), claims.len(), "each job has at most one pending claim");
+        let mut settled = Vec::new();
+        for (claim, job) in claims.iter().zip(&jobs) {
+            assert!(may_finalize(claim.window_ends, claim.open_disputes.into(), now), "found as mature");
+            assert_eq!((claim.job, job.claim), (job.id, Some(claim.id)), "the pending claim is the newest");
+            let next = job_transition(job.state, JobEvent::WindowPassed);
+            assert_eq!(next, Some(JobState::Finalized), "a pending claim's job is claimed");
+            let settlement = Settlement {
+                job: job.id,
+                submitter: job.submitter,
+                worker: claim.owner,
+                escrowed: job.price,
+                price: job.price,
+                stake: claim.stake,
+            };
+            let about = About::claim(job.id, claim.id).party(claim.worker);
+            let id = work.post(about, rules::finalize(&settlement, parameters));
+            settled.push((claim, id));
+            work.event("claim_finalized", about, json!({ "price": job.price.0 }));
+            work.wake(Topic::Job(job.id));
+        }
+        claims::settle(&mut work.tx, &settled, claims::Settlement::Paid, now).await?;
+        claims::finalize(&mut work.tx, claims, now).await?;
+        jobs::decide(&mut work.tx, &ids, JobState::Finalized, now).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Leases: work handed to workers, kept by heartbeats, lost by silence.
+
+use std::time::Duration;
+
+use gainsay_commitment::{ModelId, PartyId};
+use gainsay_protocol::ledger as rules;
+use gainsay_protocol::lifecycle::{JobEvent, JobState, job_transition};
+use gainsay_protocol::{JobId, LeaseId, ServiceTime};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::jobs::LOOK_AGAIN;
+use super::money::require_free;
+use super::work::{About, Work, retrying};
+use super::{App, AppError, AppResult, LeaseGrant};
+use crate::bus::Topic;
+use crate::store::jobs::{self, StoredJob};
+use crate::store::leases::{self, LeaseState, StoredLease};
+use crate::store::parties::{self, Agent};
+use crate::store::{self, clock};
+
+impl App {
+    /// The oldest job of the first of these models that has one for this worker, or none after `wait`. Locks stake.
+    ///
+    /// # Errors
+    /// The worker is unknown, suspended, holds too many leases, or its owner has too little free for the stake.
+    pub async fn lease(
+        &self,
+        worker: PartyId,
+        models: &[ModelId],
+        wait: Duration,
+    ) -> AppResult<Option<LeaseGrant>> {
+        let until = Instant::now() + wait;
+        let mut news = self.bus().subscribe(Topic::Queue).await;
+        loop {
+            let grant = retrying(|| self.lease_now(worker, models)).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if grant.is_some() || left.is_zero() {
+                return Ok(grant);
+            }
+            news.wait(left.min(LOOK_AGAIN)).await;
+        }
+    }
+
+    async fn lease_now(&self, worker: PartyId, models: &[ModelId]) -> AppResult<Option<LeaseGrant>> {
+        let mut work = Work::begin(self).await?;
+        let found = parties::lock_worker(&mut work.tx, worker).await?;
+        let agent = found.ok_or(AppError::UnknownParty { party: worker, role: "worker" })?;
+        if agent.suspended.is_some() {
+            return Err(AppError::WorkerSuspended(worker));
+        }
+        let limit = self.config().limits.leases_per_worker;
+        if leases::held_by(&mut work.tx, worker).await? >= limit {
+            return Err(AppError::LimitReached { what: "leases held at a time", limit });
+        }
+        for model in models {
+            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner).await? {
+                return self.grant(work, &agent, job).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn grant(&self, mut work: Work<'_>, worker: &Agent, job: StoredJob) -> AppResult<LeaseGrant> {
+        let parameters = &self.config().parameters;
+        let stake = parameters.stake_per_job;
+        let now = work.now().await?;
+        let deadline = now.plus(parameters.lease_ms);
+        let lease = StoredLease {
+            id: LeaseId(store::new_id()),
+            job: job.id,
+            worker: worker.key,
+            owner: worker.owner,
+            state: LeaseState::Held,
+            stake,
+            expires: now.plus(parameters.heartbeat_ms).min(deadline),
+            deadline,
+        };
+        let next = job_transition(job.state, JobEvent::Leased).expect("a job in the queue can be leased");
+        leases::insert(&mut work.tx, &lease, now).await?;
+        jobs::set_state(&mut work.tx, job.id, next).await?;
+        require_free(&mut work.tx, worker.owner, stake).await?;
+        let about = About::job(job.id).party(worker.key);
+        work.post(about, rules::lock_stake(worker.owner, stake));
+        work.event("job_leased", about, json!({ "lease": lease.id.to_string(), "stake": stake.0 }));
+        work.finish().await?;
+        Ok(LeaseGrant {
+            lease: lease.id,
+            job: job.id,
+            model: job.model,
+            job_bytes: job.input,
+            stake,
+            price: job.price,
+            expires: lease.expires,
+            deadline,
+        })
+    }
+
+    /// Keeps a lease; when it expires now, and when it does at the latest.
+    ///
+    /// # Errors
+    /// The lease is not the worker's, or it is over.
+    pub async fn heartbeat(&self, worker: PartyId, lease: LeaseId) -> AppResult<(ServiceTime, ServiceTime)> {
+        let mut work = Work::begin(self).await?;
+        let stored = leases::lock(&mut work.tx, lease).await?;
+        let stored = stored.filter(|stored| stored.worker == worker).ok_or(AppError::UnknownLease(lease))?;
+        let now = work.now().await?;
+        if stored.state != LeaseState::Held || now >= stored.expires {
+            return Err(AppError::LeaseOver(lease));
+        }
+        let expires = now.plus(self.config().parameters.heartbeat_ms).min(stored.deadline);
+        leases::extend(&mut work.tx, &stored, expires).await?;
+        work.finish().await?;
+        Ok((expires, stored.deadline))
+    }
+
+    /// Takes jobs back from workers whose leases have expired. How many; as many as a batch holds means that there
+    /// may be more.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn reclaim_leases(&self) -> AppResult<usize> {
+        let mut conn = self.connection().await?;
+        let now = clock::now(&mut conn).await?;
+        let expired = leases::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
+        drop(conn);
+        for (lease, job, worker) in &expired {
+            retrying(|| self.lose_lease(*lease, *job, *worker)).await?;
+        }
+        Ok(expired.len())
+    }
+
+    async fn lose_lease(&self, lease: LeaseId, job: JobId, worker: PartyId) -> AppResult<()> {
+        let mut work = Work::begin(self).await?;
+        parties::lock_worker(&mut work.tx, worker).await?;
+        let Some(job) = jobs::lock(&mut work.tx, job).await? else { return Ok(()) };
+        let Some(lease) = leases::lock(&mut work.tx, lease).await? else { return Ok(()) };
+        let now = work.now().await?;
+        // Looked up without locks: a heartbeat, a claim or another coordinator may have come first.
+        if lease.state != LeaseState::Held || now < lease.expires {
+            return Ok(());
+        }
+        let next = job_transition(job.state, JobEvent::LeaseLost).expect("a leased job can lose its lease");
+        assert_eq!(next, JobState::Submitted, "a lost lease puts its job back into the queue");
+        leases::end(&mut work.tx, &lease, LeaseState::Lost, now).await?;
+        jobs::set_state(&mut work.tx, job.id, next).await?;
+        let about = About::job(job.id).party(worker);
+        let parameters = &self.config().parameters;
+        work.post(about, rules::lose_lease(lease.owner, lease.stake, parameters));
+        let details = json!({ "lease": lease.id.to_string(), "fee": parameters.lost_lease_fee.0 });
+        work.event("lease_lost", about, details);
+        work.wake(Topic::Queue);
+        work.wake(Topic::Job(job.id));
+        work.finish().await
+    }
+}

@@ -1,0 +1,170 @@
+//! Models: manifests first, then the files they name, hashed on receipt. A model takes jobs once all are here.
+
+use std::sync::{Arc, PoisonError};
+
+use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
+use gainsay_program::{Manifest, ValidatedModel};
+use serde_json::json;
+
+use super::work::{About, Work};
+use super::{App, AppError, AppResult, ModelView};
+use crate::blob::{Blob, BlobUpload};
+use crate::store::models::{self, NeededFile, StoredModel};
+use crate::store::{Connection, StoreError};
+
+/// Decoded models kept in memory; beyond it they are decoded anew.
+const CACHED_MODELS_MAX: usize = 256;
+
+impl App {
+    /// Registers a manifest under its id. What it needs is told by [`ModelView::missing`]. Idempotent.
+    ///
+    /// # Errors
+    /// The manifest is too long, does not decode, breaks a rule, or has another id.
+    pub async fn register_model(&self, stated: ModelId, manifest: &[u8]) -> AppResult<ModelView> {
+        if manifest.len() > self.config().limits.manifest_bytes {
+            return Err(AppError::InvalidManifest("it is too long".to_owned()));
+        }
+        let invalid = |error: &dyn std::fmt::Display| AppError::InvalidManifest(error.to_string());
+        let decoded = Manifest::from_bytes(manifest).map_err(|error| invalid(&error))?;
+        let actual = decoded.id();
+        if actual != stated {
+            return Err(AppError::ManifestIdMismatch { stated, actual });
+        }
+        let model = decoded.validate().map_err(|error| invalid(&error))?;
+        self.record_model(&model, manifest).await?;
+        self.model(actual).await
+    }
+
+    async fn record_model(&self, model: &ValidatedModel, manifest: &[u8]) -> AppResult<()> {
+        let (id, name) = (model.id(), &model.manifest().name);
+        let mut work = Work::begin(self).await?;
+        let now = work.now().await?;
+        if models::insert(&mut work.tx, id, name, manifest, now).await? {
+            let files = needed_files(model.manifest());
+            models::insert_files(&mut work.tx, id, &files).await?;
+            work.event("model_registered", About::default(), json!({ "model": id, "name": name }));
+            // Other models may have brought every file of this one.
+            if !models::open_complete(&mut work.tx, model.manifest().tokenizer).await?.is_empty() {
+                work.event("model_serving", About::default(), json!({ "model": id }));
+            }
+        }
+        work.finish().await
+    }
+
+    /// A model.
+    ///
+    /// # Errors
+    /// There is none of this id.
+    pub async fn model(&self, id: ModelId) -> AppResult<ModelView> {
+        let mut conn = self.connection().await?;
+        let stored = models::get(&mut conn, id).await?.ok_or(AppError::UnknownModel(id))?;
+        self.model_view(&mut conn, &stored).await
+    }
+
+    /// The canonical manifest bytes of a model.
+    ///
+    /// # Errors
+    /// There is none of this id.
+    pub async fn manifest_bytes(&self, id: ModelId) -> AppResult<Vec<u8>> {
+        let mut conn = self.connection().await?;
+        models::manifest(&mut conn, id).await?.ok_or(AppError::UnknownModel(id))
+    }
+
+    /// All models, oldest first.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn models(&self) -> AppResult<Vec<ModelView>> {
+        let mut conn = self.connection().await?;
+        let mut views = Vec::new();
+        for stored in models::list(&mut conn).await? {
+            views.push(self.model_view(&mut conn, &stored).await?);
+        }
+        Ok(views)
+    }
+
+    async fn model_view(&self, conn: &mut Connection, stored: &StoredModel) -> AppResult<ModelView> {
+        let model = self.validated(conn, stored.id).await?;
+        let missing =
+            if stored.serving { Vec::new() } else { models::missing_files(conn, stored.id).await? };
+        Ok(ModelView { id: stored.id, model, serving: stored.serving, missing })
+    }
+
+    /// A model as rules read it, decoded once.
+    pub(super) async fn validated(
+        &self,
+        conn: &mut Connection,
+        id: ModelId,
+    ) -> AppResult<Arc<ValidatedModel>> {
+        if let Some(model) = self.cached(id) {
+            return Ok(model);
+        }
+        let manifest = models::manifest(conn, id).await?.ok_or(AppError::UnknownModel(id))?;
+        let corrupt = StoreError::Corrupt { what: "a manifest" };
+        let Ok(manifest) = Manifest::from_bytes(&manifest) else { return Err(corrupt.into()) };
+        let Ok(model) = manifest.validate() else { return Err(corrupt.into()) };
+        let model = Arc::new(model);
+        let mut cache = self.inner.models.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_MODELS_MAX {
+            cache.clear();
+        }
+        cache.insert(id, Arc::clone(&model));
+        Ok(model)
+    }
+
+    fn cached(&self, id: ModelId) -> Option<Arc<ValidatedModel>> {
+        self.inner.models.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Starts an upload of a file that some manifest names. Write to it, then [`finish_blob`](Self::finish_blob).
+    ///
+    /// # Errors
+    /// No manifest names such a file.
+    pub async fn begin_blob(&self, hash: TensorCommitment) -> AppResult<BlobUpload> {
+        let mut conn = self.connection().await?;
+        let needed = models::needed(&mut conn, hash).await?.ok_or(AppError::UnknownBlob(hash))?;
+        drop(conn);
+        let limit = needed.bytes.unwrap_or(self.config().limits.tokenizer_bytes);
+        Ok(self.inner.files.begin(hash, limit).await?)
+    }
+
+    /// Ends an upload, and opens every model for jobs for which it was the last file. Idempotent: the same file
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// Hash or length are not those named; then nothing was uploaded.
+    pub async fn finish_blob(&self, mut upload: BlobUpload) -> AppResult<()> {
+        let stated = upload.stated();
+        let (actual, actual_bytes) = upload.finish().await?;
+        if actual != stated {
+            return Err(AppError::BlobMismatch { stated, actual, actual_bytes });
+        }
+        self.inner.files.keep(upload, &actual).await?;
+        let mut work = Work::begin(self).await?;
+        let now = work.now().await?;
+        for model in models::record_file(&mut work.tx, actual, actual_bytes, now).await? {
+            work.event("model_serving", About::default(), json!({ "model": model }));
+        }
+        work.finish().await
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// It was not uploaded.
+    pub async fn blob(&self, hash: TensorCommitment) -> AppResult<Blob> {
+        let mut conn = self.connection().await?;
+        let stored = models::is_stored(&mut conn, hash).await?;
+        drop(conn);
+        let file = if stored { self.inner.files.get(&hash).await? } else { None };
+        file.ok_or(AppError::UnknownBlob(hash))
+    }
+}
+
+fn needed_files(manifest: &Manifest) -> Vec<NeededFile> {
+    let tensors = manifest.tensors.iter();
+    let mut files: Vec<NeededFile> =
+        tensors.map(|spec| NeededFile { hash: spec.commitment, bytes: Some(spec.shape().bytes()) }).collect();
+    files.push(NeededFile { hash: manifest.tokenizer, bytes: None });
+    files
+}

@@ -1,0 +1,130 @@
+//! One transaction of a use case, with everything that has to happen with it and after it.
+
+use gainsay_commitment::{ClaimId, DisputeId, PartyId};
+use gainsay_protocol::ledger::{LedgerError, Transaction};
+use gainsay_protocol::{JobId, ServiceTime};
+use serde_json::Value;
+
+use super::{App, AppError, AppResult};
+use crate::bus::Topic;
+use crate::store::events::{self, NewEvent};
+use crate::store::ledger::{self, NewTransaction};
+use crate::store::{self, StoreResult, Tx, clock};
+
+/// A transaction under way. Money is posted and events are written at the end, in [`finish`](Self::finish): both
+/// touch rows that everybody shares, so they are held for as short as can be. Dropped before, nothing happened.
+pub(crate) struct Work<'a> {
+    app: &'a App,
+    /// Where rows are read, locked and written.
+    pub(crate) tx: Tx,
+    now: Option<ServiceTime>,
+    transactions: Vec<NewTransaction>,
+    events: Vec<NewEvent>,
+    topics: Vec<Topic>,
+}
+
+/// What an event or a ledger transaction is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About {
+    pub(crate) job: Option<JobId>,
+    pub(crate) claim: Option<ClaimId>,
+    pub(crate) dispute: Option<DisputeId>,
+    pub(crate) party: Option<PartyId>,
+}
+
+impl About {
+    pub(crate) fn job(job: JobId) -> Self {
+        Self { job: Some(job), ..Self::default() }
+    }
+
+    pub(crate) fn claim(job: JobId, claim: ClaimId) -> Self {
+        Self { job: Some(job), claim: Some(claim), ..Self::default() }
+    }
+
+    pub(crate) fn dispute(self, dispute: DisputeId) -> Self {
+        Self { dispute: Some(dispute), ..self }
+    }
+
+    pub(crate) fn party(self, party: PartyId) -> Self {
+        Self { party: Some(party), ..self }
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(crate) async fn begin(app: &'a App) -> StoreResult<Self> {
+        let tx = app.store().begin().await?;
+        Ok(Self { app, tx, now: None, transactions: Vec::new(), events: Vec::new(), topics: Vec::new() })
+    }
+
+    pub(crate) fn app(&self) -> &'a App {
+        self.app
+    }
+
+    /// Service time of this transaction: read at the first call, which therefore comes after the locks of the rows
+    /// whose deadlines it is held against.
+    pub(crate) async fn now(&mut self) -> StoreResult<ServiceTime> {
+        match self.now {
+            Some(now) => Ok(now),
+            None => {
+                let now = clock::now(&mut self.tx).await?;
+                self.now = Some(now);
+                Ok(now)
+            }
+        }
+    }
+
+    /// Has a ledger transaction posted at the end; its id.
+    pub(crate) fn post(&mut self, about: About, transaction: Result<Transaction, LedgerError>) -> [u8; 16] {
+        let transaction = transaction.expect("recorded amounts and validated parameters make valid postings");
+        let id = store::new_id();
+        let About { job, claim, dispute, .. } = about;
+        self.transactions.push(NewTransaction { id, transaction, job, claim, dispute });
+        id
+    }
+
+    /// Has an event written at the end.
+    pub(crate) fn event(&mut self, kind: &'static str, about: About, details: Value) {
+        let About { job, claim, dispute, party } = about;
+        self.events.push(NewEvent { kind, job, claim, dispute, party, details });
+    }
+
+    /// Wakes those who wait for a topic, after the end.
+    pub(crate) fn wake(&mut self, topic: Topic) {
+        if !self.topics.contains(&topic) {
+            self.topics.push(topic);
+        }
+    }
+
+    /// Posts, writes events, commits, wakes.
+    pub(crate) async fn finish(mut self) -> AppResult<()> {
+        if !self.transactions.is_empty() || !self.events.is_empty() {
+            let now = self.now().await?;
+            ledger::post(&mut self.tx, &self.transactions, now).await?;
+            events::append(&mut self.tx, &self.events, now).await?;
+        }
+        store::commit(self.tx).await?;
+        if !self.events.is_empty() {
+            self.topics.push(Topic::Events);
+        }
+        for topic in self.topics {
+            self.app.bus().publish(topic).await;
+        }
+        Ok(())
+    }
+}
+
+/// How often a transaction that ended in a deadlock is tried in all.
+const TRIES: u32 = 4;
+
+/// Runs a use case, and again where the database chose it to break a deadlock.
+pub(crate) async fn retrying<T, F: Future<Output = AppResult<T>>>(attempt: impl Fn() -> F) -> AppResult<T> {
+    for _ in 1..TRIES {
+        match attempt().await {
+            Err(AppError::Store(error)) if error.is_transient() => {
+                tracing::warn!(%error, "a transaction is tried again");
+            }
+            done => return done,
+        }
+    }
+    attempt().await
+}
