@@ -15,26 +15,41 @@ pub(crate) const SUBMITTER_CREDITS: i64 = 100_000_000;
 pub(crate) const OWNER_CREDITS: i64 = 50_000_000;
 
 /// Registers a submitter and gives it money.
-pub(crate) async fn submitter(client: &Client, operator_token: &str, name: &str) -> Result<SubmitterRegistered> {
+pub(crate) async fn submitter(
+    client: &Client,
+    operator_token: &str,
+    name: &str,
+) -> Result<SubmitterRegistered> {
     let submitter = client.register_submitter(name).await.context("the submitter was not registered")?;
     let deposit = Deposit { to: submitter.id, amount: SUBMITTER_CREDITS };
     client.deposit(operator_token, &deposit).await.context("the submitter's deposit failed")?;
     Ok(submitter)
 }
 
-/// Registers an owner under a key file of its own in the stage's folder, gives it money, and returns the file's path.
-/// An owner whose key file is there already has been through this, and keeps what it has.
-pub(crate) async fn owner(stage: &Stage, client: &Client, operator_token: &str, name: &str) -> Result<PathBuf> {
+/// An owner of workers and challengers.
+pub(crate) struct Owner {
+    pub(crate) name: String,
+    pub(crate) key_file: PathBuf,
+}
+
+/// Registers an owner under a key file of its own in the stage's folder, and gives it money. One whose key file is
+/// there already has been through this, and keeps what it has.
+pub(crate) async fn owner(stage: &Stage, client: &Client, operator_token: &str, name: &str) -> Result<Owner> {
     let path = stage.dir().join("owners").join(format!("{name}.key"));
     let is_new = !path.exists();
-    std::fs::create_dir_all(path.parent().expect("the path has a folder")).context("cannot write owners' keys")?;
+    std::fs::create_dir_all(path.parent().expect("the path has a folder"))
+        .context("cannot write owners' keys")?;
     let key = keys::load_or_create(&path)?;
-    let owner = client.register_owner(&key, name).await.with_context(|| format!("{name} was not registered"))?;
+    let owner =
+        client.register_owner(&key, name).await.with_context(|| format!("{name} was not registered"))?;
     if is_new {
         let deposit = Deposit { to: owner.owner, amount: OWNER_CREDITS };
-        client.deposit(operator_token, &deposit).await.with_context(|| format!("the deposit of {name} failed"))?;
+        client
+            .deposit(operator_token, &deposit)
+            .await
+            .with_context(|| format!("the deposit of {name} failed"))?;
     }
-    Ok(path)
+    Ok(Owner { name: name.to_owned(), key_file: path })
 }
 
 /// A bearer token that nobody can guess.

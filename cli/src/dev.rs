@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gainsay_api::client::files::{Privacy, write_atomically};
 use gainsay_api::client::{Auth, Client};
-use gainsay_private_postgres::Durability;
 use gainsay_program::ArithmeticProfile;
 
 use crate::cast;
@@ -25,9 +24,9 @@ pub(crate) struct DevArguments {
     /// Where the coordinator listens.
     #[arg(long, default_value = "127.0.0.1:8650")]
     listen: SocketAddr,
-    /// Folder for the database, keys and weights.
-    #[arg(long, value_name = "DIR", default_value = "gainsay-data")]
-    data_dir: PathBuf,
+    /// Folder for the database, keys and weights; where the system keeps such things, if not given.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Use this PostgreSQL database instead of a private one in the data folder.
     #[arg(long, value_name = "URL", env = "GAINSAY_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -39,16 +38,17 @@ pub(crate) struct DevArguments {
 impl DevArguments {
     pub(crate) async fn run(self) -> Result<()> {
         let pulled = crate::pull::pull(self.model.as_deref()).await?;
-        std::fs::create_dir_all(&self.data_dir)
-            .with_context(|| format!("cannot write to {}", self.data_dir.display()))?;
-        let dir = self.data_dir.canonicalize().context("cannot enter the data folder")?;
+        let dir = self.data_dir.or_else(default_data_dir).context("give a folder by --data-dir DIR")?;
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot write to {}", dir.display()))?;
+        let dir = dir.canonicalize().with_context(|| format!("cannot enter {}", dir.display()))?;
         let spinner = terminal::spinner("starting PostgreSQL");
         let database = match self.database_url {
             Some(url) => Database::Existing(url),
-            None => Database::Private(Durability::Safe),
+            None => Database::Kept,
         };
         let bar = spinner.clone();
-        let mut stage = Stage::new(dir.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
+        let mut stage =
+            Stage::new(dir.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
 
         spinner.set_message("starting the coordinator");
         let token = secret(&dir.join("operator.token"), || cast::random_token())?;
@@ -66,9 +66,11 @@ impl DevArguments {
         .context("reading the model ended early")??;
         crate::publish::publish(&client, Auth::Bearer(&token), &model, &spinner).await?;
         drop(model);
-        for (role, name, owner) in [("worker", "worker-1", "worker-owner"), ("challenger", "challenger-1", "challenger-owner")] {
-            let key = cast::owner(&stage, &client, &token, owner).await?;
-            stage.party(role, name, &url, &["--owner-key".to_owned(), key.display().to_string()])?;
+        for (role, name, owner) in
+            [("worker", "worker-1", "worker-owner"), ("challenger", "challenger-1", "challenger-owner")]
+        {
+            let owner = cast::owner(&stage, &client, &token, owner).await?;
+            stage.party(role, name, &owner, &url, &[])?;
         }
         spinner.finish_and_clear();
         println!("{}", welcome(&url, &api_key, &dir));
@@ -76,6 +78,11 @@ impl DevArguments {
         stage.stop().await?;
         outcome
     }
+}
+
+/// A folder that the database's user may enter, which root's home is not.
+fn default_data_dir() -> Option<PathBuf> {
+    gainsay_private_postgres::persistent_data_dir()?.parent().map(Into::into)
 }
 
 /// Returns when interrupted, or with an error when a process ends by itself.

@@ -34,7 +34,8 @@ impl LocalModel {
 
     /// Makes it ready to run here, on its own: what an answer is compared with.
     pub(crate) fn into_runner(self, options: Options) -> Result<Runner> {
-        let mut tokenizer = Tokenizer::from_bytes(&self.tokenizer).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(&self.tokenizer).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
         // The file asks for cuts and padding at 128 tokens, which is not what the model was asked to embed.
         tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
         tokenizer.with_padding(None);
@@ -64,7 +65,8 @@ impl Runner {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
+        let encoding =
+            self.tokenizer.encode_fast(text, true).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
         Ok(encoding.get_ids().to_vec())
     }
 }

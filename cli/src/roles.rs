@@ -6,6 +6,7 @@ use gainsay_coordinator::Coordinator;
 use gainsay_coordinator::config::Config;
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::stage::ANNOUNCEMENT;
 
@@ -70,4 +71,55 @@ impl CoordinatorArguments {
         running.stop().await;
         Ok(())
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArguments {
+    #[command(flatten)]
+    lifetime: Lifetime,
+    #[command(flatten)]
+    worker: gainsay_worker::Arguments,
+}
+
+impl WorkerArguments {
+    pub(crate) async fn run(self) -> Result<()> {
+        let config = self.worker.into_config();
+        let summary = until_ended(&self.lifetime, |stop| gainsay_worker::run(config, stop)).await?;
+        tracing::info!(?summary, "the worker has stopped");
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChallengerArguments {
+    #[command(flatten)]
+    lifetime: Lifetime,
+    #[command(flatten)]
+    challenger: gainsay_challenger::Arguments,
+}
+
+impl ChallengerArguments {
+    pub(crate) async fn run(self) -> Result<()> {
+        let config = self.challenger.into_config();
+        let summary = until_ended(&self.lifetime, |stop| gainsay_challenger::run(config, stop)).await?;
+        tracing::info!(?summary, "the challenger has stopped");
+        Ok(())
+    }
+}
+
+/// Runs a party until it ends by itself or is told to; then lets it finish what it has in hand.
+async fn until_ended<T, E, F>(lifetime: &Lifetime, party: impl FnOnce(CancellationToken) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let stop = CancellationToken::new();
+    let running = party(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        early = &mut running => return Ok(early?),
+        ended = lifetime.ended() => ended?,
+    }
+    stop.cancel();
+    Ok(running.await?)
 }

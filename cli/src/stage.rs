@@ -14,6 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::cast::Owner;
+
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LOG_TAIL_LINES: usize = 12;
@@ -41,18 +43,28 @@ struct Process {
 pub(crate) enum Database {
     /// One that already runs.
     Existing(String),
-    /// A private cluster in the stage's folder.
-    Private(Durability),
+    /// A private cluster that goes with the stage.
+    Temporary,
+    /// A private cluster in the stage's folder, there again the next time.
+    Kept,
 }
 
 impl Stage {
     /// Makes the folder and has a database running.
-    pub(crate) async fn new(dir: PathBuf, database: Database, progress: impl Fn(&str) + Send + 'static) -> Result<Stage> {
-        std::fs::create_dir_all(dir.join("logs")).with_context(|| format!("cannot write to {}", dir.display()))?;
+    pub(crate) async fn new(
+        dir: PathBuf,
+        database: Database,
+        progress: impl Fn(&str) + Send + 'static,
+    ) -> Result<Stage> {
+        std::fs::create_dir_all(dir.join("logs"))
+            .with_context(|| format!("cannot write to {}", dir.display()))?;
         let (postgres, database_url) = match database {
             Database::Existing(url) => (None, url),
-            Database::Private(durability) => {
-                let options = Options { data_dir: Some(dir.join("postgres")), durability, ..Options::default() };
+            private => {
+                let options = match private {
+                    Database::Kept => Options { data_dir: Some(dir.join("postgres")), ..Options::default() },
+                    _ => Options { durability: Durability::TestOnly, ..Options::default() },
+                };
                 let started = tokio::task::spawn_blocking(move || {
                     let cluster = Cluster::start(options, &progress)?;
                     let url = cluster.url("postgres");
@@ -89,15 +101,24 @@ impl Stage {
     }
 
     /// Starts a worker or challenger under a name of its own, with its files in a folder of that name.
-    pub(crate) fn party(&mut self, role: &str, name: &str, url: &str, arguments: &[String]) -> Result<()> {
+    pub(crate) fn party(
+        &mut self,
+        role: &str,
+        name: &str,
+        owner: &Owner,
+        url: &str,
+        extra: &[&str],
+    ) -> Result<()> {
         let mut command = self.command(role, name)?;
         command
-            .args(["--coordinator", url, "--name", name])
-            .arg("--state-dir")
+            .args(["--coordinator", url, "--name", name, "--owner-name", &owner.name])
+            .arg("--owner-key")
+            .arg(&owner.key_file)
+            .arg("--home")
             .arg(self.dir.join(name))
-            .arg("--cache-dir")
+            .arg("--cache")
             .arg(self.dir.join("weights"))
-            .args(arguments)
+            .args(extra)
             .stdout(Stdio::null());
         self.spawn(name, command).map(drop)
     }

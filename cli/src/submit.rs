@@ -18,7 +18,12 @@ use crate::terminal;
 #[derive(Debug, Args)]
 pub(crate) struct Coordinator {
     /// Address of the coordinator.
-    #[arg(long = "coordinator", value_name = "URL", env = "GAINSAY_URL", default_value = "http://127.0.0.1:8650")]
+    #[arg(
+        long = "coordinator",
+        value_name = "URL",
+        env = "GAINSAY_URL",
+        default_value = "http://127.0.0.1:8650"
+    )]
     url: String,
 }
 
@@ -128,7 +133,8 @@ impl ModelsCommand {
                 let model = tokio::task::spawn_blocking(move || LocalModel::read(&dir, &name, profile))
                     .await
                     .context("reading the model ended early")??;
-                let id = crate::publish::publish(&client, Auth::Bearer(&operator_token), &model, &spinner).await?;
+                let id =
+                    crate::publish::publish(&client, Auth::Bearer(&operator_token), &model, &spinner).await?;
                 spinner.finish_and_clear();
                 println!("{id}");
                 Ok(())
@@ -168,7 +174,9 @@ impl DisputesCommand {
             Self::List { coordinator } => {
                 print_json(&coordinator.connect().await?.disputes(&DisputeFilter::default()).await?.disputes)
             }
-            Self::Show { coordinator, dispute } => print_json(&coordinator.connect().await?.dispute(dispute).await?),
+            Self::Show { coordinator, dispute } => {
+                print_json(&coordinator.connect().await?.dispute(dispute).await?)
+            }
             Self::Evidence { coordinator, dispute, file } => {
                 let bundle = coordinator.connect().await?.evidence(dispute).await?;
                 std::fs::write(&file, &bundle).with_context(|| format!("cannot write {}", file.display()))?;

@@ -18,7 +18,8 @@ pub(crate) fn spinner(message: &str) -> ProgressBar {
 pub(crate) fn bar(label: &'static str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(label);
     bar.set_style(
-        ProgressStyle::with_template("  {msg:<8} {bar:32.green/white} {pos}/{len}").expect("a valid template"),
+        ProgressStyle::with_template("  {msg:<8} {bar:32.green/white} {pos}/{len}")
+            .expect("a valid template"),
     );
     bar
 }

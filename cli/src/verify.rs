@@ -16,7 +16,8 @@ pub(crate) struct VerifyArguments {
 
 impl VerifyArguments {
     pub(crate) fn run(&self) -> Result<()> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let bytes =
+            std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         println!("{}", check(&bytes)?);
         Ok(())
     }

@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use gainsay_private_postgres::Durability;
 
 use crate::stage::{Database, Stage};
 use crate::terminal;
@@ -32,7 +31,7 @@ pub(crate) struct DemoArguments {
     /// Use the model in this folder: all-MiniLM-L6-v2, or another encoder of the BERT family.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Keep database, logs and evidence in this folder.
+    /// Keep logs, keys and evidence in this folder.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -76,13 +75,14 @@ impl DemoArguments {
         let spinner = terminal::spinner("starting PostgreSQL");
         let database = match self.database_url {
             Some(url) => Database::Existing(url),
-            None => Database::Private(Durability::TestOnly),
+            None => Database::Temporary,
         };
         let bar = spinner.clone();
-        let stage = Stage::new(folder.path.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
+        let stage =
+            Stage::new(folder.path.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
         let played = script::play(stage, &pulled, spinner, started).await;
         if folder.keep {
-            eprintln!("database, logs and evidence are in {}", folder.path.display());
+            eprintln!("logs, keys and evidence are in {}", folder.path.display());
         }
         let report = played?;
         present(&report, self.json)?;
@@ -95,7 +95,8 @@ fn present(report: &Report, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(report).context("the report does not encode")?);
     } else {
         println!("{}", report.render());
-        let outcome = if report.ok { "Everything that had to be true was." } else { "Something is wrong: see above." };
+        let outcome =
+            if report.ok { "Everything that had to be true was." } else { "Something is wrong: see above." };
         println!("{outcome} {:.1} s in all.", report.seconds);
     }
     Ok(())

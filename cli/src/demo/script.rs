@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gainsay_api::accounts::{Account, AccountKind, AccountsQuery, Accounts};
+use gainsay_api::accounts::{Account, AccountKind, Accounts, AccountsQuery};
 use gainsay_api::client::{Auth, Client};
 use gainsay_api::embeddings::{EmbeddingInput, EmbeddingRequest, EncodingFormat};
 use gainsay_api::events::{Event, EventCursor, EventKind};
@@ -46,7 +46,12 @@ struct Asked {
 }
 
 /// Plays all acts on the stage and takes it down.
-pub(super) async fn play(mut stage: Stage, pulled: &Pulled, spinner: ProgressBar, started: Instant) -> Result<Report> {
+pub(super) async fn play(
+    mut stage: Stage,
+    pulled: &Pulled,
+    spinner: ProgressBar,
+    started: Instant,
+) -> Result<Report> {
     let outcome = tokio::select! {
         outcome = acts(&mut stage, pulled, spinner, started) => outcome,
         () = tokio::time::sleep(PATIENCE) => Err(anyhow::anyhow!("the demo did not end within {PATIENCE:?}")),
@@ -63,9 +68,11 @@ pub(super) async fn play(mut stage: Stage, pulled: &Pulled, spinner: ProgressBar
 async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started: Instant) -> Result<Report> {
     spinner.set_message("reading the model and hashing its weights");
     let dir = pulled.dir.clone();
-    let model = tokio::task::spawn_blocking(move || LocalModel::read(&dir, MODEL_NAME, ArithmeticProfile::ExactF32V1))
-        .await
-        .context("reading the model ended early")??;
+    let model = tokio::task::spawn_blocking(move || {
+        LocalModel::read(&dir, MODEL_NAME, ArithmeticProfile::ExactF32V1)
+    })
+    .await
+    .context("reading the model ended early")??;
 
     spinner.set_message("starting the coordinator");
     let token = cast::random_token()?;
@@ -88,20 +95,18 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     show.say(&format!("model    {MODEL_NAME} from {}; coordinator at {url}", pulled.source));
 
     // The cheat comes first, so that it gets the first job whatever the machine's mood is.
-    let challenger_key = cast::owner(stage, &client, &token, "hawk-co").await?;
-    stage.party("challenger", CHALLENGER, &url, &owned_by(&challenger_key))?;
-    let cheat_key = cast::owner(stage, &client, &token, "mallory-co").await?;
-    let mut cheating = owned_by(&cheat_key);
-    cheating.extend(["--misbehave".to_owned(), "flip".to_owned()]);
-    stage.party("worker", CHEAT, &url, &cheating)?;
+    let owner = cast::owner(stage, &client, &token, "hawk-co").await?;
+    stage.party("challenger", CHALLENGER, &owner, &url, &[])?;
+    let owner = cast::owner(stage, &client, &token, "mallory-co").await?;
+    stage.party("worker", CHEAT, &owner, &url, &["--misbehave", "flip"])?;
 
     let mut batches = SENTENCES.chunks(SENTENCES_PER_JOB);
     let first = batches.next().context("there are sentences")?;
     let (first, ()) = tokio::try_join!(ask(&client, &submitter.api_key, id.to_string(), first), async {
         show.until(|tally| tally.has_claim_by(CHEAT)).await;
         for (worker, owner) in HONEST {
-            let key = cast::owner(stage, &client, &token, owner).await?;
-            stage.party("worker", worker, &url, &owned_by(&key))?;
+            let owner = cast::owner(stage, &client, &token, owner).await?;
+            stage.party("worker", worker, &owner, &url, &[])?;
         }
         Ok(())
     })?;
@@ -126,10 +131,6 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     let spent: i64 = asked.iter().map(|asked| asked.price).sum();
     let model = report::Model { id: id.to_string(), source: pulled.source.to_owned(), arithmetic };
     Ok(conclude(tally, model, &accounts, &unequal, spent, started))
-}
-
-fn owned_by(key: &Path) -> Vec<String> {
-    vec!["--owner-key".to_owned(), key.display().to_string()]
 }
 
 /// Another code path than the workers', where this machine has one: equal bits are then no coincidence.
@@ -162,7 +163,8 @@ async fn compare(client: &Client, api_key: &str, runner: &Runner, asked: &[Asked
     let mut unequal = Vec::new();
     for asked in asked {
         let view = client.job(api_key, asked.job, JobQuery::default()).await?;
-        let kept = view.answer.filter(|answer| answer.finality == Finality::Final).map(|answer| answer.output.0);
+        let kept =
+            view.answer.filter(|answer| answer.finality == Finality::Final).map(|answer| answer.output.0);
         let ours: Vec<u8> =
             runner.embed(&asked.texts)?.into_iter().flatten().flat_map(f32::to_le_bytes).collect();
         if kept != Some(ours) {
@@ -178,7 +180,8 @@ async fn keep_evidence(client: &Client, show: &Show, dir: &Path) -> Result<()> {
         let bundle = client.evidence(dispute).await.context("a dispute's evidence cannot be had")?;
         let path = dir.join(format!("{dispute}.evidence"));
         std::fs::write(&path, &bundle).with_context(|| format!("cannot write {}", path.display()))?;
-        crate::verify::check(&bundle).with_context(|| format!("the evidence of dispute {dispute} does not hold"))?;
+        crate::verify::check(&bundle)
+            .with_context(|| format!("the evidence of dispute {dispute} does not hold"))?;
     }
     Ok(())
 }
@@ -205,13 +208,22 @@ fn conclude(
         .map(|account| account.balance - cast::OWNER_CREDITS)
         .sum();
     let checks = vec![
-        report::Check { name: "the cheat was convicted, and nothing of its work was paid", ok: tally.is_convicted(CHEAT) },
+        report::Check {
+            name: "the cheat was convicted, and nothing of its work was paid",
+            ok: tally.is_convicted(CHEAT),
+        },
         report::Check {
             name: "all honest work became final",
             ok: tally.all_honest_work_is_final(CHEAT) && tally.jobs().refunded == 0 && !paid.contains(CHEAT),
         },
-        report::Check { name: "honest workers were paid, and no more than was spent", ok: (1..=spent).contains(&treasury_and_workers) },
-        report::Check { name: "every answer equals an independent re-run, bit for bit", ok: unequal.is_empty() },
+        report::Check {
+            name: "honest workers were paid, and no more than was spent",
+            ok: (1..=spent).contains(&treasury_and_workers),
+        },
+        report::Check {
+            name: "every answer equals an independent re-run, bit for bit",
+            ok: unequal.is_empty(),
+        },
         report::Check { name: "no stake, bond or escrow is left behind", ok: locked == 0 },
         report::Check { name: "the ledger sums to zero", ok: accounts.sum == 0 },
     ];
@@ -232,7 +244,11 @@ fn account_row(account: &Account) -> report::Account {
     let role = format!("{:?}", account.role).to_lowercase();
     report::Account {
         name: account.name.clone(),
-        role: if account.kind == AccountKind::Free || role == "system" { role } else { format!("{role}, {kind}") },
+        role: if account.kind == AccountKind::Free || role == "system" {
+            role
+        } else {
+            format!("{role}, {kind}")
+        },
         balance: account.balance,
     }
 }
@@ -257,7 +273,8 @@ impl Show {
         let changed = Arc::new(Notify::new());
         let mut events = client.events(Some(EventCursor::start()));
         let follower = tokio::spawn({
-            let (tally, disputes, changed, bars) = (tally.clone(), disputes.clone(), changed.clone(), bars.clone());
+            let (tally, disputes, changed, bars) =
+                (tally.clone(), disputes.clone(), changed.clone(), bars.clone());
             async move {
                 // The reader reconnects by itself; an error that it returns is final, and `PATIENCE` reports it.
                 while let Ok(event) = events.next().await {

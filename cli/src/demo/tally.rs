@@ -55,7 +55,15 @@ impl Tally {
                 self.refunded.insert(*job);
             }
             EventKind::DisputeDecided {
-                dispute, claim, worker, place, move_count, witness_bytes, referee_us, decision, ..
+                dispute,
+                claim,
+                worker,
+                place,
+                move_count,
+                witness_bytes,
+                referee_us,
+                decision,
+                ..
             } => {
                 if decision.verdict == Verdict::ChallengerWins {
                     self.convicted.insert(worker.name.clone());

@@ -77,7 +77,9 @@ fn move_line(moved: &MoveView) -> String {
         MoveKind::RevealNodes => format!("{by} reveals tree nodes below {}", node(place)),
         MoveKind::ChooseNode => format!("{by} points at {}", node(place)),
         MoveKind::RevealChunk => format!("{by} reveals the chunk: {} bytes", moved.bytes),
-        MoveKind::ChooseElement => format!("{by} points at element {}, computed step by step", element(place)),
+        MoveKind::ChooseElement => {
+            format!("{by} points at element {}, computed step by step", element(place))
+        }
         MoveKind::Prove => format!(
             "{by} proves element {} wrong with a witness of {} bytes",
             element(place),
