@@ -18,10 +18,10 @@ pub mod bus;
 pub mod config;
 mod dashboard;
 mod http;
-mod reconcile;
+pub mod reconcile;
 mod service;
-mod store;
+pub mod store;
 mod tokenizer;
 
 pub use http::HttpConfig;
-pub use service::{Coordinator, Running, StartError};
+pub use service::{Coordinator, Running, StartError, Timers};

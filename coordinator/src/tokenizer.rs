@@ -45,7 +45,10 @@ impl TextTokenizer {
 
     /// All texts in order, off the threads that serve requests: long texts take milliseconds, and a hostile
     /// tokenizer file may make it more.
-    pub(crate) async fn encode_all(self: Arc<Self>, texts: Vec<String>) -> Result<Vec<Vec<u32>>, TokenizerError> {
+    pub(crate) async fn encode_all(
+        self: Arc<Self>,
+        texts: Vec<String>,
+    ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let work = move || texts.iter().map(|text| self.encode(text)).collect();
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(TokenizerError::Panicked))
     }

@@ -1,1 +1,16 @@
-//! 
+//! What tests of the whole service stand on: throw-away databases, a coordinator of one's own whose clock the test
+//! moves, small models published to it, parties with money, and the conformance suite of the bus.
+//!
+//! Nothing here waits for time to pass: tests move the clock by hand and wait on conditions. For tests alone; no
+//! program depends on it.
+
+pub mod bus_conformance;
+mod coordinator;
+mod database;
+mod party;
+mod until;
+
+pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
+pub use database::{Database, SERVER_VARIABLE};
+pub use party::{TestOwner, TestSubmitter, ToyModel};
+pub use until::until;

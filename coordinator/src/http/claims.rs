@@ -1,0 +1,73 @@
+//! `/v1/claims`.
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use gainsay_api::ErrorCode;
+use gainsay_api::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimState, ClaimView};
+use gainsay_api::limits::{MAX_CLAIM_BYTES, MAX_PAGE};
+use gainsay_commitment::{ClaimId, Signed as SignedObject};
+use gainsay_protocol::{Claim, Role};
+
+use super::auth::{Signed, Worker};
+use super::error::ApiError;
+use super::state::HttpState;
+use super::{names, request, views};
+use crate::app;
+
+/// Items of a page where the asker does not say.
+const PAGE: u32 = 100;
+
+/// `POST /v1/claims`: the signed claim's bytes. The same bytes again are answered the same.
+pub(super) async fn post(
+    signed: Signed<Worker, MAX_CLAIM_BYTES>,
+    state: Data<HttpState>,
+) -> Result<Json<ClaimAccepted>, ApiError> {
+    let claim = SignedObject::<Claim>::from_bytes(&signed.body).map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidEncoding,
+            format!("The body is not the encoding of a signed claim: {error}"),
+        )
+    })?;
+    if claim.signer != signed.party {
+        let sentence = "The claim is signed by another key than the request: a worker posts its own claims";
+        return Err(ApiError::new(ErrorCode::Forbidden, sentence));
+    }
+    let bytes = signed.body;
+    let receipt = state.call(move |app| async move { app.post_claim(&bytes).await }).await?;
+    Ok(Json(views::accepted(&receipt)))
+}
+
+/// `GET /v1/claims/{id}`: all that a challenger needs.
+pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result<Json<ClaimView>, ApiError> {
+    let id: ClaimId = request::id(&request, "claim")?;
+    let (claim, open) = state
+        .call(move |app| async move { Ok((app.claim(id).await?, app.undecided_disputes(id).await?)) })
+        .await?;
+    let worker = names::party(&state, claim.worker, Role::Worker).await?;
+    Ok(Json(views::claim(&claim, worker, open)))
+}
+
+/// `GET /v1/claims`: a page, oldest first.
+pub(super) async fn list(request: HttpRequest, state: Data<HttpState>) -> Result<Json<ClaimList>, ApiError> {
+    let filter: ClaimFilter = request::query(&request)?;
+    let limit = filter.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let query = app::ClaimFilter {
+        state: filter.state.map(|state| match state {
+            ClaimState::Open => app::ClaimState::Pending,
+            ClaimState::Finalized => app::ClaimState::Finalized,
+            ClaimState::Rejected => app::ClaimState::Rejected,
+        }),
+        worker: filter.worker,
+        after: filter.after,
+    };
+    // One more than the page shows whether more follow.
+    let mut found = state.call(move |app| async move { app.list_claims(query, limit + 1).await }).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let mut claims = Vec::with_capacity(found.len());
+    for claim in &found {
+        let worker = names::party(&state, claim.worker, Role::Worker).await?;
+        claims.push(views::claim_summary(claim, worker));
+    }
+    Ok(Json(ClaimList { claims, more }))
+}

@@ -1,0 +1,28 @@
+//! `GET /v1/info` and the health routes.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json};
+use gainsay_api::info::{Health, Info};
+
+use super::error::ApiError;
+use super::state::HttpState;
+use super::views;
+
+/// Who the coordinator is, what time it is, and by which numbers it works.
+pub(super) async fn info(state: Data<HttpState>) -> Result<Json<Info>, ApiError> {
+    state.call(|app| async move { app.info().await }).await.map(|info| Json(views::info(&info)))
+}
+
+/// The process runs. Asks nobody, so that a database's outage does not get the process killed.
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok".to_owned() })
+}
+
+/// Requests can be served: the database answers, with the schema of this build, and the service is not stopping.
+pub(super) async fn ready(state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
+    if state.stopping.is_cancelled() {
+        return Err(ApiError::unavailable("The service is stopping"));
+    }
+    state.call(|app| async move { app.ready().await }).await?;
+    Ok(HttpResponse::Ok().json(Health { status: "ok".to_owned() }))
+}

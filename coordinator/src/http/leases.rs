@@ -1,0 +1,83 @@
+//! `/v1/leases`: how workers get jobs and keep them.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::web::{Data, Json};
+use gainsay_api::ErrorCode;
+use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases};
+use gainsay_api::limits::MAX_JSON_BYTES;
+use gainsay_commitment::{ModelId, PartyId};
+use gainsay_protocol::LeaseId;
+
+use super::auth::{Signed, Worker};
+use super::error::ApiError;
+use super::state::HttpState;
+use super::{body, request, views};
+use crate::app::{App, AppResult, LeaseGrant};
+
+/// Leases given by one request.
+const MAX_LEASES: u32 = 64;
+/// Models that one request may name.
+const MAX_MODELS: usize = 256;
+/// Leases that one request may say are held.
+const MAX_HELD: usize = 4_096;
+
+/// `POST /v1/leases`: waits until there is a job, at most `?wait_ms`.
+pub(super) async fn lease(
+    request: HttpRequest,
+    signed: Signed<Worker, MAX_JSON_BYTES>,
+    state: Data<HttpState>,
+) -> Result<Json<Leases>, ApiError> {
+    let worker = signed.party;
+    state.admit(format!("lease:{worker}"), state.config.leases, "lease requests").await?;
+    let query: LeaseQuery = request::query(&request)?;
+    let LeaseRequest { models, max, held } = body::json(&signed.body)?;
+    if max == 0 || models.len() > MAX_MODELS || held.len() > MAX_HELD {
+        let sentence = format!(
+            "Ask for at least one lease, naming at most {MAX_MODELS} models and {MAX_HELD} held leases"
+        );
+        return Err(ApiError::new(ErrorCode::InvalidRequest, sentence));
+    }
+    let (max, wait) = (max.min(MAX_LEASES), state.bounded_wait(query.wait_ms));
+    let given =
+        state.wait(move |app| async move { leases(&app, worker, &models, &held, max, wait).await }).await?;
+    let leases = given.unwrap_or_default().iter().map(views::lease).collect();
+    Ok(Json(Leases { leases }))
+}
+
+/// First what the worker holds without knowing, since its stake is locked for that already; then new jobs, waiting
+/// for the first alone.
+async fn leases(
+    app: &App,
+    worker: PartyId,
+    models: &[ModelId],
+    held: &[LeaseId],
+    max: u32,
+    wait: Duration,
+) -> AppResult<Vec<LeaseGrant>> {
+    let mut leases = app.forgotten_leases(worker, held, max).await?;
+    while leases.len() < max as usize {
+        let wait = if leases.is_empty() { wait } else { Duration::ZERO };
+        match app.lease(worker, models, wait).await {
+            Ok(Some(lease)) => leases.push(lease),
+            Ok(None) => break,
+            // What was given already must reach the worker, whatever keeps it from more.
+            Err(refusal) if leases.is_empty() => return Err(refusal),
+            Err(_) => break,
+        }
+    }
+    Ok(leases)
+}
+
+/// `POST /v1/leases/{id}/heartbeat`.
+pub(super) async fn heartbeat(
+    request: HttpRequest,
+    signed: Signed<Worker, 0>,
+    state: Data<HttpState>,
+) -> Result<Json<Heartbeat>, ApiError> {
+    let (worker, lease): (_, LeaseId) = (signed.party, request::id(&request, "lease")?);
+    let (expires, deadline) =
+        state.call(move |app| async move { app.heartbeat(worker, lease).await }).await?;
+    Ok(Json(Heartbeat { heartbeat_by_ms: expires.0, expires_at_ms: deadline.0 }))
+}

@@ -1,0 +1,105 @@
+//! Around every request: an id, a line in the log, the headers that keep browsers strict, and the one place where
+//! errors become bodies.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpResponse};
+use gainsay_api::{ErrorBody, ErrorCode, ErrorDetail};
+use uuid::Uuid;
+
+use super::error::{self, ApiError};
+use super::headers::{JOB, REQUEST_ID, SHOULD_RETRY};
+
+/// Names one request in answers and in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestId(Uuid);
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The middleware.
+pub(super) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = RequestId(Uuid::now_v7());
+    let started = Instant::now();
+    request.extensions_mut().insert(id);
+    let method = request.method().clone();
+    let response = next.call(request).await?.map_into_boxed_body();
+    let mut response = if response.status().is_client_error() || response.status().is_server_error() {
+        render(response, id)
+    } else {
+        response
+    };
+    add_headers(&mut response, id);
+    // The route's pattern, never the path or query as sent: those are the client's and may hold anything.
+    let route = response.request().match_pattern().unwrap_or_default();
+    let status = response.status().as_u16();
+    let elapsed_us = started.elapsed().as_micros() as u64;
+    tracing::debug!(request_id = %id, %method, route, status, elapsed_us, "answered");
+    Ok(response)
+}
+
+/// Gives an error its body. Errors of the framework (no such route, a broken request line) get one too.
+fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<BoxBody> {
+    let (request, answer) = response.into_parts();
+    let own = answer.error().and_then(|error| error.as_error::<ApiError>());
+    if let Some(causes) = own.and_then(ApiError::causes) {
+        tracing::error!(request_id = %id, causes, "request failed");
+    }
+    let detail = own.map_or_else(|| foreign(answer.status()), |error| error.detail().clone());
+    let mut builder = HttpResponse::build(own.map_or(error::status(detail.code), |_| answer.status()));
+    if let Some(seconds) = own.and_then(ApiError::retry_after_secs) {
+        builder.insert_header((RETRY_AFTER, seconds));
+    }
+    // Stock OpenAI clients repeat any 409 and 5xx by themselves. A submission that may have happened must not be
+    // repeated: it would be a second job.
+    let repeat = detail.code.is_transient() && detail.code != ErrorCode::Internal;
+    builder.insert_header((SHOULD_RETRY, if repeat { "true" } else { "false" }));
+    if let Some(jobs) = own.map(ApiError::jobs).filter(|jobs| !jobs.is_empty()) {
+        let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+        builder.insert_header((JOB, jobs.join(", ")));
+    }
+    let answer = builder.json(ErrorBody { error: detail, request_id: id.to_string() });
+    ServiceResponse::new(request, answer)
+}
+
+/// What the framework's own refusals mean.
+fn foreign(status: StatusCode) -> ErrorDetail {
+    let (code, message) = match status {
+        StatusCode::NOT_FOUND => (ErrorCode::RouteNotFound, "There is no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            (ErrorCode::MethodNotAllowed, "The route exists, but not with this method")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::BodyTooLarge, "The body is too long"),
+        status if status.is_server_error() => {
+            (ErrorCode::Internal, "Something failed here; quote the request id when you report it")
+        }
+        _ => (ErrorCode::InvalidRequest, "The request is not well-formed HTTP for this route"),
+    };
+    ErrorDetail::new(code, message)
+}
+
+fn add_headers(response: &mut ServiceResponse<BoxBody>, id: RequestId) {
+    let headers = response.headers_mut();
+    let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value");
+    headers.insert(HeaderName::from_static(REQUEST_ID), id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
