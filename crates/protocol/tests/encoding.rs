@@ -1,4 +1,5 @@
 //! One byte form for every message: golden bytes, round trips, and decoders that survive anything.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use gainsay_commitment::{
     Canonical, ChainingValue, ClaimId, DisputeId, MoveHash, NodeAddress, Opening, PartyId, SecretKey, Signed,

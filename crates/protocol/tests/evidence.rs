@@ -1,4 +1,5 @@
 //! Bundles judge to what happened; a bundle in which anything was changed does not judge at all.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use gainsay_commitment::{Canonical, SecretKey, Signed};
 use gainsay_program::{OpPlace, TensorRef};

@@ -1,4 +1,5 @@
 //! The referee decides on exactly the bytes that an element depends on, opened against commitments on record.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use gainsay_commitment::TensorCommitment;
 use gainsay_program::{OpPlace, Scope, TensorRef};
