@@ -1,5 +1,7 @@
 //! Small models against the reference executor: every byte of every op.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
 use std::sync::Arc;
 
 use gainsay_arithmetic::int8::ActivationBits;

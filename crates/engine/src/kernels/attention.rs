@@ -14,7 +14,7 @@ use super::elementwise::{exp, store_rule};
 use super::lanes::{Kernel, Lanes};
 use super::pack::PackGroup;
 use super::scratch::{cut, lines, with_scratch};
-use super::tile::{Totals, add_block, blocks};
+use super::tile::{Block, Totals, add_block, blocks};
 
 /// Heads of an attention and the factor on its scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -214,20 +214,17 @@ impl HeadTask<'_> {
         assert!(working.scores.len() >= strips * V::STRIP * V::PANEL, "room for all scores");
         for strip in 0..strips {
             for (start, len) in blocks(width) {
+                let rows = V::STRIP.min(keys - strip * V::STRIP);
+                let block = Block {
+                    depth: len,
+                    strip: working.keys[strip * sizes.key_strip + start * V::STRIP..].as_ptr(),
+                    strip_step: V::STRIP,
+                    panel: working.queries[start * V::PANEL..].as_ptr(),
+                };
+                let scores = working.scores[strip * V::STRIP * V::PANEL..].as_mut_ptr();
                 // SAFETY: at least one and at most STRIP rows; start + len ≤ width, so that strip, panel and
                 // scores hold what is read and written, by the assertions; `scores` is borrowed exclusively.
-                unsafe {
-                    add_block(
-                        v,
-                        V::STRIP.min(keys - strip * V::STRIP),
-                        len,
-                        working.keys.as_ptr().add(strip * sizes.key_strip + start * V::STRIP),
-                        V::STRIP,
-                        working.queries.as_ptr().add(start * V::PANEL),
-                        Totals::before(start),
-                        working.scores.as_mut_ptr().add(strip * V::STRIP * V::PANEL),
-                    );
-                }
+                unsafe { add_block(v, rows, block, Totals::before(start), scores) };
             }
         }
     }
@@ -241,21 +238,18 @@ impl HeadTask<'_> {
         assert!(working.outputs.len() >= width.next_multiple_of(V::STRIP) * V::PANEL, "room for all columns");
         for (start, len) in blocks(keys) {
             for column in (0..width).step_by(V::STRIP) {
+                let rows = V::STRIP.min(width - column);
+                let block = Block {
+                    depth: len,
+                    strip: working.values[start * width + column..].as_ptr(),
+                    strip_step: width,
+                    panel: working.scores[start * V::PANEL..].as_ptr(),
+                };
+                let outputs = working.outputs[column * V::PANEL..].as_mut_ptr();
                 // SAFETY: at least one and at most STRIP rows. The strip's element k of row i is the value of key
                 // start + k in column + i: the last float read is below keys·width + STRIP. Exponentials and
                 // outputs are long enough by the assertions; `outputs` is borrowed exclusively.
-                unsafe {
-                    add_block(
-                        v,
-                        V::STRIP.min(width - column),
-                        len,
-                        working.values.as_ptr().add(start * width + column),
-                        width,
-                        working.scores.as_ptr().add(start * V::PANEL),
-                        Totals::before(start),
-                        working.outputs.as_mut_ptr().add(column * V::PANEL),
-                    );
-                }
+                unsafe { add_block(v, rows, block, Totals::before(start), outputs) };
             }
         }
     }

@@ -9,7 +9,7 @@ use super::elementwise::{gelu, store_rule};
 use super::lanes::{Kernel, Lanes};
 use super::pack::{PackGroup, Panels};
 use super::scratch::{cut, lines, with_scratch};
-use super::tile::{Totals, add_block, blocks};
+use super::tile::{Block, Totals, add_block, blocks};
 
 /// Bytes of packed rows that a task works on: they stay in a core's second-level cache while all panels pass.
 const ROW_BLOCK_BYTES: usize = 512 << 10;
@@ -145,20 +145,16 @@ impl RowBlock<'_> {
         for (start, len) in blocks(depth) {
             for strip in 0..count {
                 let rows = V::STRIP.min(self.rows.len() - strip * V::STRIP);
+                let block = Block {
+                    depth: len,
+                    strip: self.strips[strip * strip_len + start * V::STRIP..].as_ptr(),
+                    strip_step: V::STRIP,
+                    panel: panel[start * V::PANEL..].as_ptr(),
+                };
+                let totals = self.totals[strip * V::STRIP * V::PANEL..].as_mut_ptr();
                 // SAFETY: `rows` is at most STRIP and not 0; strip, panel and totals hold what is read and
                 // written, by the assertions and start + len ≤ depth; `totals` is borrowed exclusively.
-                unsafe {
-                    add_block(
-                        v,
-                        rows,
-                        len,
-                        self.strips.as_ptr().add(strip * strip_len + start * V::STRIP),
-                        V::STRIP,
-                        panel.as_ptr().add(start * V::PANEL),
-                        Totals::before(start),
-                        self.totals.as_mut_ptr().add(strip * V::STRIP * V::PANEL),
-                    );
-                }
+                unsafe { add_block(v, rows, block, Totals::before(start), totals) };
             }
         }
     }

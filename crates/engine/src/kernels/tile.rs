@@ -33,6 +33,19 @@ impl Totals {
     }
 }
 
+/// One block of a strip and of a panel.
+#[derive(Clone, Copy)]
+pub(crate) struct Block {
+    /// Elements of the block.
+    pub(crate) depth: usize,
+    /// The strip's first element of the block, for its first row.
+    pub(crate) strip: *const f32,
+    /// Floats from one element of the strip to the next.
+    pub(crate) strip_step: usize,
+    /// The panel's first element of the block, for its first column.
+    pub(crate) panel: *const f32,
+}
+
 /// Adds one block to the totals of `rows` rows: `totals[i][c] += Σ_k strip[k][i] · panel[k][c]`.
 ///
 /// `totals` is row-major with [`Lanes::PANEL`] columns. Rows from `rows` on, up to the next tile height, may be
@@ -43,20 +56,11 @@ impl Totals {
 /// - `strip + k·strip_step` is valid for reading `STRIP` floats, `panel + k·PANEL` for `PANEL`, for `k < depth`;
 /// - `totals` is valid for reading and writing `STRIP · PANEL` floats and overlaps neither.
 #[inline(always)]
-pub(crate) unsafe fn add_block<V: Lanes>(
-    v: V,
-    rows: usize,
-    depth: usize,
-    strip: *const f32,
-    strip_step: usize,
-    panel: *const f32,
-    state: Totals,
-    totals: *mut f32,
-) {
+pub(crate) unsafe fn add_block<V: Lanes>(v: V, rows: usize, block: Block, state: Totals, totals: *mut f32) {
     macro_rules! tile {
         ($height:literal) => {
             // SAFETY: the height is at most STRIP, so the caller's promises cover it.
-            unsafe { add_block_of::<V, $height>(v, depth, strip, strip_step, panel, state, totals) }
+            unsafe { add_block_of::<V, $height>(v, block, state, totals) }
         };
     }
     match rows {
@@ -75,17 +79,9 @@ pub(crate) unsafe fn add_block<V: Lanes>(
 /// # Safety
 /// As [`add_block`], with `HEIGHT` for `STRIP`.
 #[inline(always)]
-unsafe fn add_block_of<V: Lanes, const HEIGHT: usize>(
-    v: V,
-    depth: usize,
-    strip: *const f32,
-    strip_step: usize,
-    panel: *const f32,
-    state: Totals,
-    totals: *mut f32,
-) {
+unsafe fn add_block_of<V: Lanes, const HEIGHT: usize>(v: V, block: Block, state: Totals, totals: *mut f32) {
     let mut sums = [[v.splat(0.0); 2]; HEIGHT];
-    let (mut strip, mut panel) = (strip, panel);
+    let Block { depth, mut strip, strip_step, mut panel } = block;
     for _ in 0..depth {
         // SAFETY: k < depth; the caller vouches for one panel row and HEIGHT strip elements there. The
         // pointers step to k = depth at most, one past what was promised, and are not read there.
@@ -101,12 +97,12 @@ unsafe fn add_block_of<V: Lanes, const HEIGHT: usize>(
         }
     }
     for (i, sum) in sums.iter().enumerate() {
-        for (half, &block) in sum.iter().enumerate() {
+        for (half, &added) in sum.iter().enumerate() {
             // SAFETY: row i < HEIGHT of the totals is the caller's promise.
             unsafe {
                 let place = totals.add(i * V::PANEL + half * V::LANES);
                 let total = if state == Totals::Fresh { v.splat(0.0) } else { v.load_from(place) };
-                v.store_to(v.add(total, block), place);
+                v.store_to(v.add(total, added), place);
             }
         }
     }
