@@ -125,6 +125,7 @@ fn every_single_change_is_found() {
         broken(&|b| b.receipt = Signed::sign(b.receipt.body, &keys.worker)),
         BundleFault::Receipt
     ));
+    assert!(matches!(broken(&|b| b.receipt.body.time = ServiceTime(1)), BundleFault::ReceiptSignature(_)));
     assert!(matches!(
         broken(&|b| {
             b.receipt.body.time = ServiceTime(5_000);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use gainsay_commitment::PartyId;
 use gainsay_program::{OpPlace, Scope};
 use gainsay_protocol::{
-    Cause, Refusal, Reveals, Verdict,
-    strategy::{first_difference, rehearse},
+    Authentic, Cause, Dispute, Refusal, Reveals, Role, Verdict,
+    strategy::{StrategyError, challenger_next, first_difference, rehearse},
     toy::{
         ChallengerTwist, Credentials, Fault, Fixture, Game, GameOptions, HonestChallenger, HonestWorker,
         LyingRun, Player, Random, TwistedChallenger, TwistedWorker, WorkerTwist, play, zoo,
@@ -166,7 +166,7 @@ fn a_worker_who_shows_the_honest_run_in_place_of_its_own_is_refused_and_loses() 
         let fixture = builder.build(Fault::Flip { place, element: elements - 1, bit: 30 }, 6);
         let mut worker = HonestWorker { credentials: worker(&fixture), trace: fixture.honest().clone() };
         let game = convicts(&fixture, &mut worker, &mut random, "the honest run");
-        assert_eq!(game.outcome.cause, Cause::Timeout(gainsay_protocol::Role::Worker));
+        assert_eq!(game.outcome.cause, Cause::Timeout(Role::Worker));
         assert!(game.refusals.contains(&Refusal::LastOp), "{:?}", game.refusals);
     }
 }
@@ -207,8 +207,48 @@ fn an_honest_challenger_finds_nothing_to_prove_against_a_true_claim() {
     let mut random = Random::new(8);
     let own = random.bytes().into();
     let game = play(&fixture, 0, own, &challenger(), players, &mut reveals, &options, &mut random).unwrap();
-    assert_eq!(game.outcome.cause, Cause::Timeout(gainsay_protocol::Role::Challenger));
+    assert_eq!(game.outcome.cause, Cause::Timeout(Role::Challenger));
     assert!(game.refusals.is_empty(), "it sent what it could not win with: {:?}", game.refusals);
+}
+
+#[test]
+fn a_challenger_with_a_broken_machine_does_not_send_the_proof_that_would_lose() {
+    let builder = zoo::small();
+    let (place, _) = builder.places()[1];
+    let broken = builder.build(Fault::Flip { place, element: 0, bit: 30 }, 1).claimed().clone();
+    let fixture = builder.build(Fault::None, 1);
+    let layer = first_difference(fixture.claim(), &broken.layers()).unwrap().unwrap();
+    let own = broken.layers()[layer as usize];
+    let mut mistaken = HonestChallenger { credentials: challenger(), trace: broken.clone() };
+    let mut worker = plain(&fixture);
+    let players = (&mut worker as &mut dyn Player, &mut mistaken as &mut dyn Player);
+    let (mut reveals, options) = (Reveals::new(), GameOptions::default());
+    let game =
+        play(&fixture, layer, own, &challenger(), players, &mut reveals, &options, &mut Random::new(1))
+            .unwrap();
+    assert_eq!(game.outcome.cause, Cause::Timeout(Role::Challenger));
+    assert!(game.refusals.is_empty());
+
+    // The same position once more, to see why it fell silent.
+    let case = fixture.case();
+    let opening = game.entries[0].signed_move.clone().unwrap();
+    let (mut dispute, mut reveals) = (None, Reveals::new());
+    for entry in game.entries.iter().filter(|entry| entry.signed_move.is_some()) {
+        let made = Authentic::trusted(entry.signed_move.clone().unwrap());
+        match &mut dispute {
+            None => {
+                let made = Authentic::trusted(opening.clone());
+                let opened = Dispute::open(&case, &mut reveals, &made, options.terms, options.start);
+                dispute = Some(opened.unwrap().0);
+            }
+            Some(dispute) => drop(dispute.apply(&case, &mut reveals, &made, entry.record.time).unwrap()),
+        }
+    }
+    let reason = challenger_next(&dispute.unwrap(), &case, &mut broken.clone()).unwrap_err();
+    assert!(
+        matches!(reason, StrategyError::WouldLose { place: lost, element: 0 } if lost == place),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -244,7 +284,7 @@ fn what_was_shown_once_serves_the_next_dispute_at_no_cost() {
     impl Player for Absent {
         fn play(
             &mut self,
-            _: &gainsay_protocol::Dispute,
+            _: &Dispute,
             _: &gainsay_protocol::Case<'_>,
             _: &mut Random,
         ) -> gainsay_protocol::toy::Play {
@@ -255,7 +295,7 @@ fn what_was_shown_once_serves_the_next_dispute_at_no_cost() {
     assert_eq!(second.outcome.cause, first.outcome.cause);
     assert_eq!(second.entries.len(), first.entries.len());
     let allowance = options.terms.worker_allowance_ms;
-    let left = second.dispute.time_left(gainsay_protocol::Role::Worker, second.outcome.time);
+    let left = second.dispute.time_left(Role::Worker, second.outcome.time);
     assert_eq!(left, allowance, "a known reveal cost the worker time");
 }
 

@@ -197,7 +197,8 @@ impl Dispute {
         Ok(self.record(Event::Paused, None, now))
     }
 
-    /// Lets the clocks run again.
+    /// Lets the clocks run again. What became known during the pause is taken by [`advance`](Self::advance), as
+    /// after any reveal in another dispute.
     ///
     /// # Errors
     /// The dispute has ended or is not paused.

@@ -197,7 +197,7 @@ fn answer(
     }
 }
 
-/// Proves an element, or enters its virtual layer.
+/// Proves an element, or enters its virtual layer. A proof is sent only if the referee, asked here first, convicts.
 fn settle(
     dispute: &Dispute,
     case: &Case<'_>,
@@ -212,7 +212,7 @@ fn settle(
         return Ok(Action::ChooseElement { element });
     }
     let claimed = bytes.as_chunks::<4>().0.get(in_chunk as usize).ok_or(StrategyError::ForeignCase)?;
-    let (_, witness) = own_element(case, place, element, trace)?;
+    let (_, witness) = build_witness(case, trace, place, element)?;
     let judgement = judge(&dispute.commitments(case), place, element, *claimed, &witness)?;
     match judgement.verdict {
         Verdict::ChallengerWins => Ok(Action::Prove { element, witness }),
