@@ -497,21 +497,19 @@ create index ledger_entries_of_account_idx on ledger_entries (kind, holder, tran
 create trigger ledger_entries_append_only before update or delete on ledger_entries
     for each row execute function refuse_change();
 
--- Entries carry their amounts into balances, which the check on `accounts` keeps from going below zero. All
--- accounts of a statement are locked in one order, so that postings wait for each other and never deadlock.
+-- Entries carry their amounts into balances, which the check on `accounts` keeps from going below zero. The accounts of
+-- a statement are taken in one order, so that postings wait for each other and never deadlock.
 create function ledger_entries_apply() returns trigger language plpgsql as $$
+declare
+    change record;
 begin
-    insert into accounts (kind, holder)
-        select distinct kind, holder from added order by kind, holder
-        on conflict do nothing;
-    perform 1 from accounts
-        where (kind, holder) in (select kind, holder from added)
-        order by kind, holder
-        for update;
-    update accounts
-        set balance = accounts.balance + change.amount
-        from (select kind, holder, sum(amount)::bigint as amount from added group by kind, holder) as change
-        where accounts.kind = change.kind and accounts.holder = change.holder;
+    for change in
+        select kind, holder, sum(amount)::bigint as amount from added group by kind, holder order by kind, holder
+    loop
+        insert into accounts (kind, holder) values (change.kind, change.holder) on conflict do nothing;
+        update accounts set balance = balance + change.amount
+            where kind = change.kind and holder = change.holder;
+    end loop;
     return null;
 end
 $$;

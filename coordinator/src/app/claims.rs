@@ -140,7 +140,7 @@ impl App {
                 };
                 self.reject_claim(&mut work, job, &stored, &rejection).await?;
             }
-            self.suspend(&mut work, stored.worker).await?;
+            self.suspend(&mut work, &stored).await?;
             work.finish().await?;
         }
         Err(AppError::Equivocation(lease))

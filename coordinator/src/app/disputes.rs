@@ -1,13 +1,14 @@
 //! Disputes: each move is one transaction over the worker, the job, the claim and the dispute, in that order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use gainsay_commitment::{Canonical, DisputeId, Signed};
 use gainsay_protocol::ledger as rules;
 use gainsay_protocol::lifecycle::ClaimState;
 use gainsay_protocol::{
-    Authentic, Case, Dispute, DisputeTerms, Entry, EvidenceBundle, EvidenceEntry, Record, Refusal, Reveals,
-    SignedMove,
+    Authentic, Case, Dispute, DisputeTerms, Entry, EvidenceBundle, EvidenceEntry, JobId, MoveKind, Record,
+    Refusal, Reveals, SignedMove,
 };
 use serde_json::json;
 
@@ -39,6 +40,20 @@ impl Decoded {
     fn case(&self) -> Case<'_> {
         Case::new(&self.model, &self.job, &self.claim).expect("a claim on record fits its job and model")
     }
+}
+
+/// A move that the rules accepted, with what it led to.
+struct Played<'a> {
+    made: &'a Authentic,
+    reveals: Reveals,
+    entries: Vec<Entry>,
+    referee_us: Option<u64>,
+}
+
+/// How long the referee took, where the move called it.
+fn referee_us(made: &Authentic, started: Instant) -> Option<u64> {
+    let judged = made.signed().kind() == MoveKind::Prove;
+    judged.then(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
 }
 
 fn authenticated(signed: &[u8]) -> AppResult<Authentic> {
@@ -140,18 +155,22 @@ impl App {
         let now = work.now().await?;
         let mut reveals = disputes::reveals(&mut work.tx, stored.job, stored.dispute.claim()).await?;
         let case = records.decoded.case();
-        let before = (stored.dispute.clone(), stored.dispute.refusals());
+        let before = stored.dispute.clone();
+        let started = Instant::now();
         let played = catch_unwind(AssertUnwindSafe(|| stored.dispute.apply(&case, &mut reveals, made, now)));
         match played {
-            Ok(Ok(entries)) => self.record_played(work, &records, &stored, &reveals, made, &entries).await,
+            Ok(Ok(entries)) => {
+                let played = Played { made, reveals, entries, referee_us: referee_us(made, started) };
+                self.record_played(work, &records, &stored, &played).await
+            }
             Ok(Err(refusal)) => {
-                if stored.dispute.refusals() != before.1 {
+                if stored.dispute.refusals() != before.refusals() {
                     self.record_refused(work, &stored, made, &refusal, signed).await?;
                 }
                 Err(refused(&refusal))
             }
             Err(_) => {
-                stored.dispute = before.0;
+                stored.dispute = before;
                 self.pause(work, &mut stored).await?;
                 Err(AppError::RefereeFailed(id))
             }
@@ -163,16 +182,14 @@ impl App {
         mut work: Work<'_>,
         records: &Records,
         stored: &StoredDispute,
-        reveals: &Reveals,
-        made: &Authentic,
-        entries: &[Entry],
+        played: &Played<'_>,
     ) -> AppResult<()> {
         let now = work.now().await?;
         disputes::update(&mut work.tx, stored.job, &stored.dispute).await?;
-        self.append(&mut work, stored.job, &stored.dispute, entries).await?;
-        if let SignedMove::Reveal(reveal) = made.signed() {
+        self.append_judged(&mut work, stored.job, &stored.dispute, &played.entries, played.referee_us).await?;
+        if let SignedMove::Reveal(reveal) = played.made.signed() {
             disputes::insert_reveal(&mut work.tx, stored.job, reveal, now).await?;
-            self.advance_others(&mut work, records, stored, reveals).await?;
+            self.advance_others(&mut work, records, stored, &played.reveals).await?;
         }
         if stored.dispute.outcome().is_some() {
             self.carry_out(&mut work, &records.job, &records.claim, stored).await?;
@@ -212,6 +229,9 @@ impl App {
         let (mover, hash) = (made.signed().signer(), blake3::hash(signed).into());
         disputes::update(&mut work.tx, stored.job, &stored.dispute).await?;
         disputes::record_refusal(&mut work.tx, stored, mover, refusal.code(), hash, now).await?;
+        let about = About::claim(stored.job, stored.dispute.claim()).dispute(stored.dispute.id());
+        let details = json!({ "code": refusal.code(), "message": refusal.to_string() });
+        work.event("move_refused", about.party(mover), details);
         work.finish().await
     }
 
@@ -294,28 +314,40 @@ impl App {
     pub(super) async fn append(
         &self,
         work: &mut Work<'_>,
-        job: gainsay_protocol::JobId,
+        job: JobId,
         dispute: &Dispute,
         entries: &[Entry],
     ) -> AppResult<()> {
+        self.append_judged(work, job, dispute, entries, None).await
+    }
+
+    async fn append_judged(
+        &self,
+        work: &mut Work<'_>,
+        job: JobId,
+        dispute: &Dispute,
+        entries: &[Entry],
+        referee_us: Option<u64>,
+    ) -> AppResult<()> {
         let about = About::claim(job, dispute.claim()).dispute(dispute.id());
+        let layer = dispute.opening().layer;
         for entry in entries {
             let signature = self.sign(entry.record).signature;
             disputes::append(&mut work.tx, job, entry, signature).await?;
             let made = disputes::entry_kind(entry);
             let mover = entry.signed_move.as_ref().map(SignedMove::signer);
             let details = json!({
-                "move": made, "seq": entry.record.seq, "layer": dispute.opening().layer,
-                "phase": dispute.phase().name(),
+                "move": made, "seq": entry.record.seq, "layer": layer, "phase": dispute.phase().name(),
                 "mover": entry.signed_move.as_ref().map(|made| made.role().name()),
+                "referee_us": referee_us,
             });
             let kind = if made == "open" { "dispute_opened" } else { "dispute_moved" };
             work.event(kind, About { party: mover, ..about }, details);
         }
         if let Some(outcome) = dispute.outcome() {
             let details = json!({
-                "verdict": outcome.verdict.name(), "reason": outcome.cause.name(),
-                "layer": dispute.opening().layer,
+                "verdict": outcome.verdict.name(), "reason": outcome.cause.name(), "layer": layer,
+                "referee_us": referee_us,
             });
             work.event("dispute_ended", about.party(dispute.challenger()), details);
         }

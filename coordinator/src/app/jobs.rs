@@ -34,54 +34,61 @@ impl App {
     ///
     /// # Errors
     /// The model, the input, the submitter's balance, or its number of undecided jobs.
-    pub async fn submit_job(
+    pub async fn submit_job(&self, submitter: OwnerId, model: ModelId, input: JobInput) -> AppResult<JobView> {
+        let mut jobs = self.submit_jobs(submitter, model, vec![input]).await?;
+        Ok(jobs.pop().expect("one input makes one job"))
+    }
+
+    /// Submits several jobs in one transaction: all or none.
+    ///
+    /// # Errors
+    /// As for one job.
+    pub async fn submit_jobs(
         &self,
         submitter: OwnerId,
         model: ModelId,
-        input: JobInput,
-    ) -> AppResult<JobView> {
+        inputs: Vec<JobInput>,
+    ) -> AppResult<Vec<JobView>> {
         let view = self.model(model).await?;
         if !view.serving {
             return Err(AppError::ModelIncomplete { model, missing: view.missing.len() as u64 });
         }
-        view.model.check_job(&input).map_err(|error| AppError::InvalidInput(error.to_string()))?;
-        let tokens = input.token_count();
-        let price = self.config().prices.of(tokens);
-        let job = Job::embedding(model, input);
-        let id = JobId(store::new_id());
-        retrying(|| self.queue(id, submitter, &job, tokens, price)).await?;
-        self.job(submitter, id).await
+        for input in &inputs {
+            view.model.check_job(input).map_err(|error| AppError::InvalidInput(error.to_string()))?;
+        }
+        let new = |input| (JobId(store::new_id()), Job::embedding(model, input));
+        let jobs: Vec<_> = inputs.into_iter().map(new).collect();
+        retrying(|| self.queue(submitter, &jobs)).await?;
+        let mut conn = self.connection().await?;
+        let mut views = Vec::new();
+        for (id, _) in &jobs {
+            let stored = jobs::get(&mut conn, *id).await?.ok_or(AppError::UnknownJob(*id))?;
+            views.push(job_view(&mut conn, stored).await?);
+        }
+        Ok(views)
     }
 
-    async fn queue(
-        &self,
-        id: JobId,
-        submitter: OwnerId,
-        job: &Job,
-        tokens: u64,
-        price: Amount,
-    ) -> AppResult<()> {
+    async fn queue(&self, submitter: OwnerId, new: &[(JobId, Job)]) -> AppResult<()> {
         let limit = self.config().limits.jobs_per_submitter;
         let mut work = Work::begin(self).await?;
-        if jobs::has_undecided(&mut work.tx, submitter, limit).await? {
+        let undecided = jobs::count_undecided(&mut work.tx, submitter, limit).await?;
+        if undecided.saturating_add(new.len() as u64) > limit {
             return Err(AppError::LimitReached { what: "undecided jobs", limit });
         }
         let at = work.now().await?;
-        let new = NewJob {
-            id,
-            submitter,
-            model: job.model,
-            input: &job.to_bytes(),
-            commitment: job.commitment(),
-            tokens,
-            price,
-            at,
-        };
-        jobs::insert(&mut work.tx, &new).await?;
-        require_free(&mut work.tx, submitter, price).await?;
-        work.post(About::job(id), rules::submit(id, submitter, price));
-        let details = json!({ "model": job.model, "tokens": tokens, "price": price.0 });
-        work.event("job_submitted", About::job(id), details);
+        let mut total = Amount::ZERO;
+        for (id, job) in new {
+            let (id, tokens) = (*id, job.input.token_count());
+            let price = self.config().prices.of(tokens);
+            let (input, commitment) = (&job.to_bytes(), job.commitment());
+            let row = NewJob { id, submitter, model: job.model, input, commitment, tokens, price, at };
+            jobs::insert(&mut work.tx, &row).await?;
+            work.post(About::job(id), rules::submit(id, submitter, price));
+            let details = json!({ "model": job.model, "tokens": tokens, "price": price.0 });
+            work.event("job_submitted", About::job(id), details);
+            total = total.checked_add(price).unwrap_or(Amount(i64::MAX));
+        }
+        require_free(&mut work.tx, submitter, total).await?;
         work.wake(Topic::Queue);
         work.finish().await
     }
@@ -213,6 +220,7 @@ fn summary(claim: &StoredClaim) -> StoreResult<ClaimSummary> {
     Ok(ClaimSummary {
         id: claim.id,
         worker: claim.worker,
+        trace_root: claim.trace_root,
         finality: claim.state.finality(),
         output: decode_claim(claim)?.body.output,
         window_ends: claim.window_ends,

@@ -136,6 +136,8 @@ pub struct ClaimSummary {
     pub id: ClaimId,
     /// Who signed it.
     pub worker: PartyId,
+    /// Root over its layer commitments.
+    pub trace_root: TraceRoot,
     /// How final it is.
     pub finality: Finality,
     /// The claimed output: for embeddings f32 little-endian, `[sequences, width]`.

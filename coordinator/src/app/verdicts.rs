@@ -50,7 +50,7 @@ impl App {
                 Effect::CloseOthersOnClaim { closing, .. } => {
                     self.close_disputes_on(work, claim, closing).await?;
                 }
-                Effect::SuspendWorker { worker } => self.suspend(work, worker).await?,
+                Effect::SuspendWorker { .. } => self.suspend(work, claim).await?,
                 Effect::ForfeitBond { challenger, worker } => {
                     self.forfeit_bond(work, claim, id, challenger, worker).await?;
                 }
@@ -159,14 +159,15 @@ impl App {
         Ok(())
     }
 
-    /// Suspends a worker, and starts the windows of its pending claims anew: once per suspension.
-    pub(super) async fn suspend(&self, work: &mut Work<'_>, worker: PartyId) -> AppResult<()> {
+    /// Suspends the worker of a claim that convicted it, and starts the windows of its pending claims anew: once per
+    /// suspension.
+    pub(super) async fn suspend(&self, work: &mut Work<'_>, claim: &StoredClaim) -> AppResult<()> {
         let now = work.now().await?;
-        if parties::suspend_worker(&mut work.tx, worker, now).await? {
+        if parties::suspend_worker(&mut work.tx, claim.worker, now).await? {
             let closes = window_closes(now, &self.config().parameters);
-            let windows = claims::restart_windows(&mut work.tx, worker, closes).await?;
+            let windows = claims::restart_windows(&mut work.tx, claim.worker, closes).await?;
             let details = json!({ "windows_restarted": windows, "window_ends_ms": closes.0 });
-            work.event("worker_suspended", About::default().party(worker), details);
+            work.event("worker_suspended", About::claim(claim.job, claim.id).party(claim.worker), details);
         }
         Ok(())
     }

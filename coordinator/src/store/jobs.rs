@@ -173,21 +173,20 @@ pub async fn of_submitter(
     rows.into_iter().map(JobRow::read).collect()
 }
 
-/// Whether a submitter has at least `limit` jobs that are not decided.
+/// How many jobs of a submitter are not decided, counted up to `limit`.
 ///
 /// # Errors
 /// The database.
-pub async fn has_undecided(conn: &mut Connection, submitter: OwnerId, limit: u64) -> StoreResult<bool> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+pub async fn count_undecided(conn: &mut Connection, submitter: OwnerId, limit: u64) -> StoreResult<u64> {
     let found: i64 = sqlx::query_scalar(
         "select count(*) from (select 1 from jobs where submitter_id = $1 and decided_ms is null limit $2) as some",
     )
     .bind(uuid(submitter.0))
-    .bind(limit)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_one(conn)
     .await
     .map_err(failed("count undecided jobs"))?;
-    Ok(found >= limit)
+    count("a count of jobs", found)
 }
 
 /// Locks the job of a model that waits longest and that the owner may have; jobs that others are taking at this

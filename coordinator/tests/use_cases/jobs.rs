@@ -126,6 +126,24 @@ async fn a_submitter_without_money_submits_nothing() {
 }
 
 #[tokio::test]
+async fn jobs_submitted_together_are_queued_all_or_none() {
+    let world = World::new().await;
+    let model = world.toy().model.id();
+    let inputs = || (0..3).map(|seed| world.toy().job(seed, &[3])).collect::<Vec<_>>();
+    let jobs = world.app.submit_jobs(world.submitter, model, inputs()).await.unwrap();
+    world.check().await;
+    assert_eq!(jobs.len(), 3);
+    assert_eq!(world.balance(world.submitter, "free").await, Amount(FUNDS.0 - 3 * PRICE.0));
+
+    let left = Amount(FUNDS.0 - 6 * PRICE.0 + 1);
+    world.app.withdraw(world.submitter, left).await.unwrap();
+    let refused = world.app.submit_jobs(world.submitter, model, inputs()).await;
+    assert!(matches!(refused, Err(AppError::InsufficientFunds { .. })), "two of them would fit: {refused:?}");
+    world.check().await;
+    assert_eq!(world.count("select count(*) from jobs").await, 3);
+}
+
+#[tokio::test]
 async fn undecided_jobs_are_limited_per_submitter() {
     let world = World::with(|config| config.limits.jobs_per_submitter = 2).await;
     world.submit().await;
@@ -232,12 +250,13 @@ async fn heartbeats_keep_a_lease_until_its_deadline() {
     while expires < grant.deadline {
         world.advance(parameters().heartbeat_ms - 1).await;
         assert_eq!(world.reconcile().await.leases, 0);
-        expires = world.app.heartbeat(worker.id(), grant.lease).await.unwrap();
-        assert!(expires <= grant.deadline);
+        let (next, deadline) = world.app.heartbeat(worker.id(), grant.lease).await.unwrap();
+        assert!(next <= deadline && deadline == grant.deadline);
+        expires = next;
     }
     let left = expires.since(world.app.now().await.unwrap());
     world.advance(left - 1).await;
-    assert_eq!(world.app.heartbeat(worker.id(), grant.lease).await.unwrap(), grant.deadline);
+    assert_eq!(world.app.heartbeat(worker.id(), grant.lease).await.unwrap().0, grant.deadline);
     world.advance(1).await;
     // Over at this very millisecond, although nobody has taken it back yet.
     let refused = world.app.heartbeat(worker.id(), grant.lease).await;
