@@ -55,6 +55,7 @@ impl Challenger {
         for dossiers in by_model.into_values() {
             self.compare(dossiers, again).await;
         }
+        self.tally.tell();
     }
 
     fn can_be_disputed(&self, view: &ClaimView) -> bool {
@@ -117,7 +118,8 @@ impl Challenger {
         let claim = dossier.id();
         let hand = Hand::honest(dossier);
         let rehearsed = hand.compute(move |dossier, trace| rehearse(&dossier.case(), layer, trace)).await;
-        let rehearsal = rehearsed.map_err(|source| ChallengerError::Rehearsal { claim, source })?;
+        let rehearsal =
+            rehearsed.map_err(|source| ChallengerError::Rehearsal { claim, source: Box::new(source) })?;
         tracing::info!(
             %claim, layer, elements = rehearsal.elements, max_witness_bytes = rehearsal.max_witness_bytes,
             "the referee confirms the own run"

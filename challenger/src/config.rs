@@ -1,11 +1,13 @@
 //! What a challenger is told.
 
+use crate::Summary;
 use gainsay_engine::Options;
 use gainsay_participant::identity::Names;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How far a challenger goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -83,6 +85,8 @@ pub struct Config {
     pub look_every: Duration,
     /// How often it lists the open claims, for those whose events it missed.
     pub list_every: Duration,
+    /// Where to say what was done, while it is done.
+    pub progress: Option<watch::Sender<Summary>>,
 }
 
 impl Config {
@@ -105,6 +109,7 @@ impl Config {
             batch: 8,
             look_every: Duration::from_secs(5),
             list_every: Duration::from_secs(60),
+            progress: None,
         }
     }
 }

@@ -60,10 +60,11 @@ pub(crate) async fn watch(
     let mut listed: Option<Instant> = None;
     while let Some(piece) = news.recv().await {
         match piece {
-            News::Event(EventKind::JobClaimed { claim, window_closes_at_ms, .. }) => {
-                inbox.take(claim, window_closes_at_ms);
+            News::Event(event) => {
+                if let EventKind::JobClaimed { claim, window_closes_at_ms, .. } = *event {
+                    inbox.take(claim, window_closes_at_ms);
+                }
             }
-            News::Event(_) => {}
             News::Look => {
                 let every = inbox.challenger.config.list_every;
                 if listed.is_some_and(|listed| listed.elapsed() < every) {

@@ -75,7 +75,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
         player,
         hands: Mutex::default(),
         opened: Notify::new(),
-        tally: Tally::default(),
+        tally: Tally::new(config.progress.clone()),
         config,
     });
     let (sender, queue) = mpsc::channel(QUEUE);

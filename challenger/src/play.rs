@@ -48,8 +48,10 @@ fn concerns(event: &EventKind, me: PartyId) -> bool {
 
 impl Challenger {
     fn note(&self, news: &News) {
-        if let News::Event(EventKind::DisputeDecided { dispute, decision, .. }) = news {
+        let News::Event(event) = news else { return };
+        if let EventKind::DisputeDecided { dispute, decision, .. } = &**event {
             self.tally.decided(*dispute, decision.verdict);
+            self.tally.tell();
         }
     }
 
@@ -82,6 +84,7 @@ impl Challenger {
         if let Some(verdict) = played.verdict {
             self.tally.decided(dispute.id, verdict);
         }
+        self.tally.tell();
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use gainsay_commitment::DisputeId;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// What a challenger has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +44,22 @@ pub(crate) struct Tally {
     pub(crate) moves: Counter,
     /// A verdict may be seen twice: in the answer to a move, and as an event.
     verdicts: Mutex<HashMap<DisputeId, Verdict>>,
+    progress: Option<watch::Sender<Summary>>,
 }
 
 impl Tally {
+    /// Counters that start at zero, and whom to tell when they have moved.
+    pub(crate) fn new(progress: Option<watch::Sender<Summary>>) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
+    /// Tells whoever follows.
+    pub(crate) fn tell(&self) {
+        if let Some(progress) = &self.progress {
+            progress.send_replace(self.summary());
+        }
+    }
+
     pub(crate) fn decided(&self, dispute: DisputeId, verdict: Verdict) {
         let mut verdicts = self.verdicts.lock().expect("counting does not panic");
         if verdicts.insert(dispute, verdict).is_none() {

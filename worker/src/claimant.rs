@@ -89,7 +89,7 @@ impl Worker {
 
     /// Whether the worker cheats on its `number`-th job, counted from 0.
     fn cheats_on(&self, number: u64) -> bool {
-        self.config.misbehaviour.is_some() && number % self.config.cheat_every.max(1) == 0
+        self.config.misbehaviour.is_some() && number.is_multiple_of(self.config.cheat_every.max(1))
     }
 
     /// Runs one job with the divergence that it is told to have.
@@ -102,7 +102,7 @@ impl Worker {
         let (equipped, fault) = self
             .liar
             .equip(model, Some(&divergence))
-            .map_err(|source| ParticipantError::Load { model: id, source })?;
+            .map_err(|source| ParticipantError::Load { model: id, source: Box::new(source) })?;
         let run = equipped.engine().run(std::slice::from_ref(input), fault.as_ref());
         let trace = run.map_err(ParticipantError::from)?.remove(0);
         tracing::warn!(lease = %task.record.lease, ?divergence, "cheating");
@@ -147,6 +147,7 @@ impl Worker {
                 Ok(accepted) => {
                     self.tally.claims.add(1);
                     self.tally.lies.add(u64::from(claim.divergence.is_some()));
+                    self.tally.tell();
                     tracing::info!(
                         claim = %accepted.id, job = %record.job_id, lease = %record.lease,
                         window_closes_at_ms = accepted.window_closes_at_ms, "claimed"

@@ -1,11 +1,12 @@
 //! What a worker is told.
 
-use crate::Misbehaviour;
+use crate::{Misbehaviour, Summary};
 use gainsay_commitment::ModelId;
 use gainsay_engine::Options;
 use gainsay_participant::identity::Names;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub misbehaviour: Option<Misbehaviour>,
     /// It cheats on every so many-th job; 1 is on all.
     pub cheat_every: u64,
+    /// Where to say what was done, while it is done.
+    pub progress: Option<watch::Sender<Summary>>,
 }
 
 impl Config {
@@ -59,6 +62,7 @@ impl Config {
             look_every: Duration::from_secs(5),
             misbehaviour: None,
             cheat_every: 1,
+            progress: None,
         }
     }
 }

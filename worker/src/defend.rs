@@ -55,10 +55,9 @@ fn concerns(event: &EventKind, me: PartyId) -> bool {
 }
 
 fn decided_claim(news: &News) -> Option<ClaimId> {
-    match news {
-        News::Event(EventKind::ClaimFinalized { claim, .. } | EventKind::ClaimRejected { claim, .. }) => {
-            Some(*claim)
-        }
+    let News::Event(event) = news else { return None };
+    match **event {
+        EventKind::ClaimFinalized { claim, .. } | EventKind::ClaimRejected { claim, .. } => Some(claim),
         _ => None,
     }
 }
@@ -118,6 +117,7 @@ impl Defender {
         };
         let played = self.player.play(&hand, dispute).await?;
         self.worker.tally.moves.add(played.moves.into());
+        self.worker.tally.tell();
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Defender {
         let (equipped, fault) = equipped
             .await
             .expect("loading a model does not panic")
-            .map_err(|source| ParticipantError::Load { model: record.model, source })?;
+            .map_err(|source| ParticipantError::Load { model: record.model, source: Box::new(source) })?;
         let trace = EngineTrace::new(equipped, job.input.clone(), fault);
         Ok(Hand::new(Dossier::new(model, job, signed.body)?, trace))
     }
@@ -164,6 +164,7 @@ impl Defender {
             ClaimState::Finalized => self.worker.tally.finalized.add(1),
             ClaimState::Rejected => self.worker.tally.rejected.add(1),
         };
+        self.worker.tally.tell();
         tracing::info!(%claim, job = %record.job_id, ?state, "decided");
         self.worker.records.forget(record.lease);
     }

@@ -70,7 +70,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
         models,
         records,
         liar: Liar::default(),
-        tally: Tally::default(),
+        tally: Tally::new(config.progress.clone()),
         jobs_run: Counter::default(),
         config,
     });

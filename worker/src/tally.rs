@@ -1,6 +1,7 @@
 //! What a worker has done.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// What a worker has done since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,9 +35,22 @@ pub(crate) struct Tally {
     pub(crate) rejected: Counter,
     pub(crate) moves: Counter,
     pub(crate) suspended: AtomicBool,
+    progress: Option<watch::Sender<Summary>>,
 }
 
 impl Tally {
+    /// Counters that start at zero, and whom to tell when they have moved.
+    pub(crate) fn new(progress: Option<watch::Sender<Summary>>) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
+    /// Tells whoever follows.
+    pub(crate) fn tell(&self) {
+        if let Some(progress) = &self.progress {
+            progress.send_replace(self.summary());
+        }
+    }
+
     pub(crate) fn summary(&self) -> Summary {
         Summary {
             leases: self.leases.get(),

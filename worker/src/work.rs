@@ -36,14 +36,14 @@ pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result
         }
         let leased = tokio::select! {
             () = stop.cancelled() => break,
-            leased = shop.lease() => leased,
+            leased = shop.lease(shop.ready.iter().copied().collect(), shop.worker.config.lease_wait) => leased,
         };
         match leased {
             Ok(records) => shop.serve(records, &stop).await?,
             Err(error) => shop.bear(error, &stop).await?,
         }
     }
-    Ok(())
+    shop.leave(&stop).await
 }
 
 async fn pause(stop: &CancellationToken) {
@@ -124,16 +124,28 @@ impl Shop {
         }
     }
 
-    /// Takes leases, waiting for the first, and keeps them.
-    async fn lease(&self) -> Result<Vec<Record>, WorkerError> {
+    /// Serves what a request that was cut short by stopping may have been given.
+    async fn leave(&mut self, stop: &CancellationToken) -> Result<(), WorkerError> {
+        match self.lease(Vec::new(), Duration::ZERO).await {
+            Ok(records) => self.serve(records, stop).await,
+            // There is none, or the coordinator is away: then nothing can be done about it either.
+            Err(error) => {
+                tracing::debug!(%error, "no last look at the leases");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes leases of jobs on these models, waiting for the first, and keeps them.
+    async fn lease(&self, models: Vec<ModelId>, wait: Duration) -> Result<Vec<Record>, WorkerError> {
         let Worker { client, identity, records, config, tally, .. } = &*self.worker;
         let request = LeaseRequest {
-            models: self.ready.iter().copied().collect(),
+            models,
             max: config.batch,
             // Everything on record is either in hand or claimed: nothing of it needs to be given again.
             held: records.all().iter().map(|record| record.lease).collect(),
         };
-        let given = client.lease(&identity.key, &request, config.lease_wait).await?;
+        let given = client.lease(&identity.key, &request, wait).await?;
         let mut taken = Vec::with_capacity(given.leases.len());
         for lease in &given.leases {
             let record = Task::record_of(lease);
@@ -230,6 +242,7 @@ impl Shop {
             Some(ErrorCode::Suspended) => {
                 tracing::error!(%error, "suspended: no more work; claims that are open are still defended");
                 self.worker.tally.suspended.store(true, Ordering::Relaxed);
+                self.worker.tally.tell();
                 stop.cancelled().await;
                 Ok(())
             }

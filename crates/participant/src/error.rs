@@ -35,7 +35,7 @@ pub enum ParticipantError {
         /// The model.
         model: ModelId,
         /// Why.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// The engine does not take the model.
     #[error("model {model} cannot be loaded: {source}")]
@@ -43,7 +43,7 @@ pub enum ParticipantError {
         /// The model.
         model: ModelId,
         /// Why not.
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// The engine could not run a job.
     #[error("the run failed: {0}")]
@@ -70,7 +70,7 @@ pub enum ParticipantError {
         /// The dispute.
         dispute: DisputeId,
         /// Why not.
-        source: StrategyError,
+        source: Box<StrategyError>,
     },
     /// The referee, run on the party's own trace, does not confirm it.
     #[error(
@@ -80,7 +80,7 @@ pub enum ParticipantError {
         /// The claim.
         claim: ClaimId,
         /// What it found.
-        source: StrategyError,
+        source: Box<StrategyError>,
     },
 }
 

@@ -109,21 +109,24 @@ impl ModelStore {
     async fn load(&self, id: ModelId) -> Result<LoadedModel, ParticipantError> {
         let model = Arc::new(self.manifest(id).await?);
         tracing::info!(model = %id, name = model.manifest().name, "fetching model");
-        match self.load_weights(&model).await {
-            Err(ParticipantError::Load { source: LoadError::Weight(fault), .. }) => {
-                tracing::warn!(model = %id, %fault, "a file in the cache has rotted; fetching it again");
-                self.discard_rotten(&model).await?;
-                self.load_weights(&model).await
-            }
-            loaded => loaded,
+        let loaded = self.load_weights(&model).await;
+        if let Err(ParticipantError::Load { source, .. }) = &loaded
+            && let LoadError::Weight(fault) = &**source
+        {
+            tracing::warn!(model = %id, %fault, "a file in the cache has rotted; fetching it again");
+            self.discard_rotten(&model).await?;
+            return self.load_weights(&model).await;
         }
+        loaded
     }
 
     async fn manifest(&self, id: ModelId) -> Result<ValidatedModel, ParticipantError> {
         let bytes = self.client.manifest(id).await?;
         let manifest = Manifest::from_bytes(&bytes)
             .map_err(|source| ParticipantError::ManifestEncoding { model: id, source })?;
-        let model = manifest.validate().map_err(|source| ParticipantError::Manifest { model: id, source })?;
+        let model = manifest
+            .validate()
+            .map_err(|source| ParticipantError::Manifest { model: id, source: Box::new(source) })?;
         if model.id() != id {
             return Err(ParticipantError::ManifestId { model: id, found: model.id() });
         }
@@ -144,7 +147,7 @@ impl ModelStore {
             let weights = paths.into_iter().map(read).collect::<Result<Vec<Arc<[u8]>>, _>>()?;
             let id = model.id();
             LoadedModel::new(model, weights, options)
-                .map_err(|source| ParticipantError::Load { model: id, source })
+                .map_err(|source| ParticipantError::Load { model: id, source: Box::new(source) })
         });
         let loaded = loaded.await.expect("loading a model does not panic")?;
         let engine = loaded.engine();

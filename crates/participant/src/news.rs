@@ -13,7 +13,7 @@ const BACKLOG: usize = 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// Something happened.
-    Event(EventKind),
+    Event(Box<EventKind>),
     /// Some time has passed, or events may have been missed: look for yourself.
     Look,
 }
@@ -40,7 +40,7 @@ pub fn follow(
                 () = sender.closed() => return,
                 _ = ticks.tick() => News::Look,
                 event = events.next(), if listening => match event {
-                    Ok(event) if wanted(&event.kind) => News::Event(event.kind),
+                    Ok(event) if wanted(&event.kind) => News::Event(Box::new(event.kind)),
                     Ok(_) => continue,
                     Err(error) => {
                         tracing::warn!(%error, "no events from this coordinator; looking every {interval:?} instead");

@@ -196,7 +196,7 @@ impl Player {
         }
         let (key, side) = (self.key.clone(), self.side);
         let next = hand.compute(move |dossier, trace| next_step(&dispute, dossier, trace, &key, side)).await;
-        next.map_err(|source| ParticipantError::Strategy { dispute: id, source })
+        next.map_err(|source| ParticipantError::Strategy { dispute: id, source: Box::new(source) })
     }
 }
 
