@@ -9,7 +9,6 @@ use gainsay_api::embeddings::{
     Embedding, EmbeddingRequest, EmbeddingResponse, EncodingFormat, Part, Provenance, Usage, Vector,
 };
 use gainsay_api::limits::MAX_JSON_BYTES;
-use gainsay_commitment::TraceRoot;
 use gainsay_protocol::{JobId, OwnerId};
 
 use super::auth::{Body, Submitter};
@@ -36,7 +35,8 @@ pub(super) async fn embed(
     let limits = (state.config.sequences_per_job, state.config.tokens_per_job);
     let inputs = submission::split(&prepared.sequences, limits.0, limits.1)?;
     submission::check_price(&state, &inputs, wanted.max_price)?;
-    let submitted = submission::submit(&state, owner, prepared.model.id, inputs).await?;
+    let model = prepared.model.id;
+    let submitted = state.call(move |app| async move { app.submit_jobs(owner, model, inputs).await }).await?;
     let answered = answers(&state, owner, submitted).await?;
     Ok(respond(&prepared, &answered, wanted.encoding_format))
 }
@@ -58,7 +58,6 @@ fn check_dimensions(prepared: &Prepared, wanted: Option<u32>) -> Result<(), ApiE
 struct Answered {
     job: JobView,
     claim: ClaimSummary,
-    trace_root: TraceRoot,
 }
 
 /// Waits until every job is claimed. What is not in time goes on, and can be asked for by its id.
@@ -74,9 +73,7 @@ async fn answers(state: &HttpState, owner: OwnerId, jobs: Vec<JobView>) -> Resul
         }
         let claim = job.claim.clone().filter(|claim| claim.finality != Finality::Revoked);
         let claim = claim.ok_or_else(|| going_on(&ids))?;
-        let id = claim.id;
-        let trace_root = state.call(move |app| async move { app.claim(id).await }).await?.trace_root;
-        answered.push(Answered { job, claim, trace_root });
+        answered.push(Answered { job, claim });
     }
     Ok(answered)
 }
@@ -149,7 +146,7 @@ fn provenance(answered: &[Answered]) -> Provenance {
                 job: part.job.id,
                 inputs: part.job.input.sequence_count() as u32,
                 claim: part.claim.id,
-                trace_root: part.trace_root,
+                trace_root: part.claim.trace_root,
                 worker: part.claim.worker,
             })
             .collect(),

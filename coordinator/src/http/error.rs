@@ -11,7 +11,6 @@ use gainsay_api::{ErrorCode, ErrorDetail};
 use gainsay_protocol::{ClaimFault, JobId};
 
 use crate::app::AppError;
-use crate::store::StoreError;
 
 /// A refusal or failure on its way to the client.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl ApiError {
 
     /// A failure of the service itself; `source` goes to the log.
     pub(super) fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let sentence = "something failed here; quote the request id when you report it";
+        let sentence = "Something failed here; quote the request id when you report it";
         Self::new(ErrorCode::Internal, sentence).caused_by(source)
     }
 
@@ -56,7 +55,7 @@ impl ApiError {
 
     /// Too much at once.
     pub(super) fn rate_limited(what: &str, after: Duration) -> Self {
-        let mut error = Self::new(ErrorCode::RateLimited, format!("too many {what}; slow down"));
+        let mut error = Self::new(ErrorCode::RateLimited, format!("There are too many {what}; slow down"));
         error.retry_after = Some(after);
         error
     }
@@ -185,7 +184,7 @@ impl From<AppError> for ApiError {
             return Self::internal(error);
         }
         if matches!(code, ErrorCode::Unavailable) {
-            return Self::unavailable("the service cannot reach its storage; try again").caused_by(error);
+            return Self::unavailable("The service cannot reach its storage; try again").caused_by(error);
         }
         Self::new(code, sentence(&error.to_string()))
     }
@@ -237,7 +236,7 @@ fn code(error: &AppError) -> ErrorCode {
         E::RefereeFailed(_) => C::RefereeFailed,
         E::MoveRefused { code, .. } => move_code(code),
         E::LimitReached { .. } => C::Overloaded,
-        E::Store(StoreError::Database { .. }) => C::Unavailable,
+        E::Store(error) if error.is_outage() => C::Unavailable,
         E::KeyFile(_) | E::Store(_) | E::Blob(_) => C::Internal,
     }
 }

@@ -27,7 +27,8 @@ pub(super) async fn submit(
     let prepared = submission::prepare(&state, &wanted.model, wanted.input).await?;
     let inputs = vec![submission::one_job(&state, &prepared.sequences)?];
     submission::check_price(&state, &inputs, wanted.max_price)?;
-    let jobs = submission::submit(&state, owner, prepared.model.id, inputs).await?;
+    let model = prepared.model.id;
+    let jobs = state.call(move |app| async move { app.submit_jobs(owner, model, inputs).await }).await?;
     let job = jobs.first().ok_or_else(|| ApiError::internal("a submission of one job made none"))?;
     Ok(HttpResponse::Accepted()
         .insert_header((headers::JOB, job.id.to_string()))

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use gainsay_api::ErrorCode;
 use gainsay_api::embeddings::EmbeddingInput;
 use gainsay_api::limits::MAX_INPUTS;
-use gainsay_commitment::ModelId;
 use gainsay_program::{JobError, JobInput};
-use gainsay_protocol::{Amount, OwnerId};
+use gainsay_protocol::Amount;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -16,7 +15,7 @@ use super::body;
 use super::catalog;
 use super::error::ApiError;
 use super::state::HttpState;
-use crate::app::{App, JobView, ModelView};
+use crate::app::ModelView;
 use crate::tokenizer::{TextTokenizer, TokenizerError};
 
 /// A submission that may become jobs.
@@ -180,34 +179,6 @@ pub(super) fn one_job(state: &HttpState, sequences: &[Vec<u32>]) -> Result<JobIn
         return Err(ApiError::new(ErrorCode::TooManyInputs, sentence).param("input"));
     }
     JobInput::new(sequences).map_err(job_error)
-}
-
-/// Queues jobs that belong together. If one cannot be queued, those before it are withdrawn again, as far as no
-/// worker has them.
-pub(super) async fn submit(
-    state: &HttpState,
-    owner: OwnerId,
-    model: ModelId,
-    inputs: Vec<JobInput>,
-) -> Result<Vec<JobView>, ApiError> {
-    let submit = move |app: App| async move {
-        let mut jobs: Vec<JobView> = Vec::with_capacity(inputs.len());
-        for input in inputs {
-            match app.submit_job(owner, model, input).await {
-                Ok(job) => jobs.push(job),
-                Err(refusal) => {
-                    for job in &jobs {
-                        if let Err(error) = app.cancel_job(owner, job.id).await {
-                            tracing::warn!(job = %job.id, %error, "a job of a refused request goes on");
-                        }
-                    }
-                    return Err(refusal);
-                }
-            }
-        }
-        Ok(jobs)
-    };
-    state.call(submit).await
 }
 
 fn job_error(error: JobError) -> ApiError {

@@ -179,7 +179,7 @@ pub async fn of_submitter(
 /// The database.
 pub async fn count_undecided(conn: &mut Connection, submitter: OwnerId, limit: u64) -> StoreResult<u64> {
     let found: i64 = sqlx::query_scalar(
-        "select count(*) from (select 1 from jobs where submitter_id = $1 and decided_ms is null limit $2) as some",
+        "select count(*) from (select 1 from jobs where submitter_id = $1 and decided_ms is null limit $2) as undecided",
     )
     .bind(uuid(submitter.0))
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))

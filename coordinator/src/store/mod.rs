@@ -76,6 +76,28 @@ impl StoreError {
         error.code().is_some_and(|code| TRANSIENT.contains(&code.as_ref()))
     }
 
+    /// Whether the database is away or out of resources, so that the same may succeed once it is back. Anything
+    /// else it refuses is a fault of this build.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        match source {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            // Connection lost, resources exhausted, shut down by an operator, read-only after a failover; and what
+            // was tried again often enough.
+            sqlx::Error::Database(error) => {
+                let code = error.code().unwrap_or_default();
+                ["08", "53", "57", "25006"].iter().any(|class| code.starts_with(class))
+                    || TRANSIENT.contains(&code.as_ref())
+            }
+            _ => false,
+        }
+    }
+
     /// The database constraint that refused, if one did.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {

@@ -7,10 +7,14 @@
 pub mod bus_conformance;
 mod coordinator;
 mod database;
+mod fingerprint;
 mod party;
+mod run;
 mod until;
 
 pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
 pub use database::{Database, SERVER_VARIABLE};
+pub use fingerprint::Fingerprint;
 pub use party::{TestOwner, TestSubmitter, ToyModel};
+pub use run::{ToyRun, job_of};
 pub use until::until;

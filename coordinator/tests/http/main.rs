@@ -1,0 +1,13 @@
+//! The service over HTTP, as its clients meet it. Real PostgreSQL, a database a test, loopback, no sleeping.
+
+mod auth;
+mod bad_input;
+mod bus;
+mod disputes;
+mod embeddings;
+mod events;
+mod flow;
+mod models;
+mod raw;
+mod service;
+mod world;
