@@ -186,7 +186,8 @@ impl App {
     ) -> AppResult<()> {
         let now = work.now().await?;
         disputes::update(&mut work.tx, stored.job, &stored.dispute).await?;
-        self.append_judged(&mut work, stored.job, &stored.dispute, &played.entries, played.referee_us).await?;
+        self.append_judged(&mut work, stored.job, &stored.dispute, &played.entries, played.referee_us)
+            .await?;
         if let SignedMove::Reveal(reveal) = played.made.signed() {
             disputes::insert_reveal(&mut work.tx, stored.job, reveal, now).await?;
             self.advance_others(&mut work, records, stored, &played.reveals).await?;

@@ -34,7 +34,12 @@ impl App {
     ///
     /// # Errors
     /// The model, the input, the submitter's balance, or its number of undecided jobs.
-    pub async fn submit_job(&self, submitter: OwnerId, model: ModelId, input: JobInput) -> AppResult<JobView> {
+    pub async fn submit_job(
+        &self,
+        submitter: OwnerId,
+        model: ModelId,
+        input: JobInput,
+    ) -> AppResult<JobView> {
         let mut jobs = self.submit_jobs(submitter, model, vec![input]).await?;
         Ok(jobs.pop().expect("one input makes one job"))
     }

@@ -298,14 +298,34 @@ pub async fn expired(conn: &mut Connection, now: ServiceTime, limit: i64) -> Sto
     rows.iter().map(|id| bytes("a dispute's id", id)).collect()
 }
 
-/// The openers of all disputes on a job's claims with what each said the layer should be: claim, challenger, its
-/// owner, layer, commitment, when. Oldest first.
+#[derive(FromRow)]
+struct OpenerRow {
+    dispute_id: Vec<u8>,
+    challenger_id: Vec<u8>,
+    owner_id: Uuid,
+    layer: i32,
+    commitment: Vec<u8>,
+}
+
+impl OpenerRow {
+    fn read(self) -> StoreResult<Opener> {
+        Ok(Opener {
+            dispute: bytes("a dispute's id", &self.dispute_id)?,
+            challenger: bytes("a dispute's challenger", &self.challenger_id)?,
+            owner: OwnerId(self.owner_id.into_bytes()),
+            layer: count("a dispute's layer", self.layer)?,
+            commitment: bytes("a dispute's commitment", &self.commitment)?,
+        })
+    }
+}
+
+/// Who opened the disputes on a claim, and what each said the layer should be. Oldest first.
 ///
 /// # Errors
 /// The database.
 pub async fn openers(conn: &mut Connection, job: JobId, claim: ClaimId) -> StoreResult<Vec<Opener>> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, Uuid, i32, Vec<u8>, i64)> = sqlx::query_as(
-        "select d.dispute_id, d.challenger_id, c.owner_id, d.layer, d.commitment, d.opened_ms
+    let rows: Vec<OpenerRow> = sqlx::query_as(
+        "select d.dispute_id, d.challenger_id, c.owner_id, d.layer, d.commitment
             from disputes d join challengers c using (challenger_id)
             where d.job_id = $1 and d.claim_id = $2
             order by d.opened_ms, d.created_at, d.dispute_id",
@@ -315,18 +335,7 @@ pub async fn openers(conn: &mut Connection, job: JobId, claim: ClaimId) -> Store
     .fetch_all(conn)
     .await
     .map_err(failed("list the openers of disputes"))?;
-    rows.into_iter()
-        .map(|(dispute, challenger, owner, layer, commitment, opened)| {
-            Ok(Opener {
-                dispute: bytes("a dispute's id", &dispute)?,
-                challenger: bytes("a dispute's challenger", &challenger)?,
-                owner: OwnerId(owner.into_bytes()),
-                layer: count("a dispute's layer", layer)?,
-                commitment: bytes("a dispute's commitment", &commitment)?,
-                opened: ServiceTime(opened),
-            })
-        })
-        .collect()
+    rows.into_iter().map(OpenerRow::read).collect()
 }
 
 /// Who opened a dispute, and what it said.
@@ -342,8 +351,6 @@ pub struct Opener {
     pub layer: u32,
     /// What it should be.
     pub commitment: TensorCommitment,
-    /// When.
-    pub opened: ServiceTime,
 }
 
 // ── the log ─────────────────────────────────────────────────────────────────────────────────────────────────

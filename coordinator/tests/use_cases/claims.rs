@@ -56,7 +56,7 @@ async fn every_field_of_a_claim_is_held_against_the_job() {
         (|claim| claim.input = gainsay_commitment::InputCommitment::from_bytes([1; 32]), ClaimFault::Input),
         (|claim| claim.trace = gainsay_commitment::TraceRoot::from_bytes([1; 32]), ClaimFault::TraceRoot),
         (|claim| claim.output[0] ^= 1, ClaimFault::OutputHash),
-        (|claim| drop(claim.layers.pop()), ClaimFault::LayerCount { expected: 4, found: 3 }),
+        (|claim| claim.layers.truncate(3), ClaimFault::LayerCount { expected: 4, found: 3 }),
     ];
     for (twist, expected) in twists {
         let mut claim = right.clone();

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use gainsay_commitment::{Canonical, DisputeId, Signed, TensorCommitment};
+use gainsay_commitment::{Canonical, DisputeId, Signature, Signed, TensorCommitment};
 use gainsay_coordinator::app::{AppError, DisputeState, Finality, JobState};
+use gainsay_coordinator::reconcile::Round;
+use gainsay_coordinator::store::disputes;
 use gainsay_protocol::toy::Fault;
-use gainsay_protocol::{Action, Amount, Choice, Dispute, EvidenceBundle, JobId, Role, SignedMove, Verdict};
+use gainsay_protocol::{Action, Amount, Choice, Dispute, EvidenceBundle, Role, SignedMove, Verdict};
 
 use crate::support::{Claimed, FUNDS, PRICE, Party, World, fault, parameters};
 
@@ -559,7 +561,41 @@ async fn disputes_are_listed_newest_first() {
     let listed: Vec<_> = world.app.disputes(true, 10).await.unwrap().iter().map(|view| view.id).collect();
     assert_eq!(listed, [second, first]);
     assert_eq!(world.app.claim(claimed.id).await.unwrap().disputes, [first, second]);
-    let nothing_paused = world.app.resume_dispute(first).await;
-    assert!(matches!(nothing_paused, Err(AppError::MoveRefused { code: "not_paused", .. })));
-    assert!(world.app.job(world.submitter, JobId([0; 16])).await.is_err());
+}
+
+/// What a failing referee leaves behind. No input is known that makes it fail, so the test writes it.
+#[tokio::test]
+async fn no_clock_runs_while_a_dispute_is_paused() {
+    let world = World::new().await;
+    let (cheat, challenger) = (world.worker("cheat").await, world.challenger("challenger").await);
+    let claimed = world.claimed(&cheat, fault(&world.builder)).await;
+    let id = claimed.open(&world, &claimed.opening(&challenger).unwrap()).await;
+    let running = world.app.resume_dispute(id).await;
+    assert!(matches!(running, Err(AppError::MoveRefused { code: "dispute_not_paused", .. })), "{running:?}");
+
+    world.advance(parameters().worker_allowance_ms - 10).await;
+    let mut dispute = Dispute::from_bytes(&world.app.dispute(id).await.unwrap().fold).unwrap();
+    let mut conn = world.pool.acquire().await.unwrap();
+    let paused = dispute.pause(world.app.now().await.unwrap()).unwrap();
+    disputes::update(&mut conn, claimed.job, &dispute).await.unwrap();
+    let nobodys = Signature::from_bytes([0; 64]);
+    disputes::append(&mut conn, claimed.job, &paused, nobodys).await.unwrap();
+
+    world.advance(10 * parameters().window_ms).await;
+    assert_eq!(world.reconcile().await, Round::default(), "neither lost nor final");
+    let view = world.app.dispute(id).await.unwrap();
+    assert_eq!((view.state, view.deadline), (DisputeState::Paused, None));
+    let reply = claimed.next_move(&view, &cheat, &challenger).map(|made| made.to_bytes());
+    if let Some(reply) = reply {
+        let refused = world.app.post_move(id, &reply).await;
+        assert!(matches!(refused, Err(AppError::MoveRefused { code: "dispute_paused", .. })), "{refused:?}");
+    }
+    let view = world.app.resume_dispute(id).await.unwrap();
+    assert_eq!(
+        view.deadline,
+        Some(world.app.now().await.unwrap().plus(10)),
+        "the clock goes on where it stood"
+    );
+    world.advance(10).await;
+    assert_eq!(world.reconcile().await.disputes, 1);
 }

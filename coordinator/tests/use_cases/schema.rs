@@ -10,7 +10,7 @@ use crate::support::World;
 /// Everything that a schema consists of, one line each, as the server itself words it.
 const CATALOG: &str = "
     select 'column ' || c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
-            || case when a.attnotnull then ' not null' else '' end || ' identity=' || a.attidentity
+            || case when a.attnotnull then ' not null' else '' end || ' identity=' || a.attidentity::text
             || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
         from pg_attribute a join pg_class c on c.oid = a.attrelid
             left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum

@@ -23,12 +23,12 @@ use gainsay_testkit::Database;
 use sqlx::PgPool;
 
 /// What every test pays for a job.
-pub const PRICE: Amount = Amount(10_000);
+pub(crate) const PRICE: Amount = Amount(10_000);
 /// What every provider starts with.
-pub const FUNDS: Amount = Amount(10_000_000);
+pub(crate) const FUNDS: Amount = Amount(10_000_000);
 
 /// Parameters in round numbers.
-pub fn parameters() -> Parameters {
+pub(crate) fn parameters() -> Parameters {
     Parameters {
         stake_per_job: Amount(400_000),
         bond: Amount(200_000),
@@ -45,13 +45,13 @@ pub fn parameters() -> Parameters {
 }
 
 /// A provider's worker or challenger with its key.
-pub struct Party {
-    pub key: SecretKey,
-    pub owner: OwnerId,
+pub(crate) struct Party {
+    pub(crate) key: SecretKey,
+    pub(crate) owner: OwnerId,
 }
 
 impl Party {
-    pub fn id(&self) -> PartyId {
+    pub(crate) fn id(&self) -> PartyId {
         self.key.id()
     }
 }
@@ -65,23 +65,23 @@ impl Drop for Folder {
     }
 }
 
-pub struct World {
-    pub app: App,
-    pub pool: PgPool,
-    pub submitter: OwnerId,
-    pub builder: FixtureBuilder,
-    pub database: Database,
+pub(crate) struct World {
+    pub(crate) app: App,
+    pub(crate) pool: PgPool,
+    pub(crate) submitter: OwnerId,
+    pub(crate) builder: FixtureBuilder,
+    pub(crate) database: Database,
     config: Config,
     toy: Toy,
-    folder: Folder,
+    _folder: Folder,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let database = Database::create().await;
         let folder = std::env::temp_dir().join(format!(
@@ -111,7 +111,7 @@ impl World {
             database,
             config,
             toy,
-            folder: Folder(folder),
+            _folder: Folder(folder),
         };
         world.upload_model().await;
         world.check().await;
@@ -119,13 +119,13 @@ impl World {
     }
 
     /// Another coordinator of the same service: same database, key and folder.
-    pub async fn second_coordinator(&self) -> App {
+    pub(crate) async fn second_coordinator(&self) -> App {
         App::start(self.config.clone(), Arc::new(InProcess::new()))
             .await
             .expect("a second coordinator starts")
     }
 
-    pub fn toy(&self) -> &Toy {
+    pub(crate) fn toy(&self) -> &Toy {
         &self.toy
     }
 
@@ -141,7 +141,7 @@ impl World {
         assert!(self.app.model(id).await.expect("the model").serving);
     }
 
-    pub async fn upload(&self, file: &[u8]) -> Result<TensorCommitment, AppError> {
+    pub(crate) async fn upload(&self, file: &[u8]) -> Result<TensorCommitment, AppError> {
         let hash = gainsay_commitment::tensor::tensor_commitment(file);
         let mut upload = self.app.begin_blob(hash).await?;
         assert!(upload.write(file).await.expect("the file is written"));
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// A provider with money.
-    pub async fn provider(&self, name: &str) -> (SecretKey, OwnerId) {
+    pub(crate) async fn provider(&self, name: &str) -> (SecretKey, OwnerId) {
         let key = SecretKey::generate();
         let owner = self.app.register_owner(key.id(), name).await.expect("an owner registers").id;
         self.app.deposit(owner, FUNDS).await.expect("a deposit");
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// A worker of an owner of its own.
-    pub async fn worker(&self, name: &str) -> Party {
+    pub(crate) async fn worker(&self, name: &str) -> Party {
         let (owner_key, owner) = self.provider(name).await;
         let key = SecretKey::generate();
         let agent = self.app.register_worker(owner_key.id(), key.id(), name, "toy").await;
@@ -166,7 +166,7 @@ impl World {
     }
 
     /// A challenger of an owner of its own.
-    pub async fn challenger(&self, name: &str) -> Party {
+    pub(crate) async fn challenger(&self, name: &str) -> Party {
         let (owner_key, owner) = self.provider(name).await;
         let key = SecretKey::generate();
         let agent = self.app.register_challenger(owner_key.id(), key.id(), name).await;
@@ -175,21 +175,21 @@ impl World {
     }
 
     /// Submits the job that the fixtures answer.
-    pub async fn submit(&self) -> JobId {
+    pub(crate) async fn submit(&self) -> JobId {
         let input = self.builder.build(Fault::None, 0).job().input.clone();
         let job = self.app.submit_job(self.submitter, self.toy.model.id(), input).await;
         self.check().await;
         job.expect("a job is submitted").id
     }
 
-    pub async fn lease(&self, worker: &Party) -> Option<LeaseGrant> {
+    pub(crate) async fn lease(&self, worker: &Party) -> Option<LeaseGrant> {
         let grant = self.app.lease(worker.id(), &[self.toy.model.id()], Duration::ZERO).await;
         self.check().await;
         grant.expect("a lease is given or not")
     }
 
     /// The claim that a worker whose run had this fault makes under a lease.
-    pub fn claim_for(&self, worker: &Party, grant: &LeaseGrant, fixture: &Fixture) -> Signed<Claim> {
+    pub(crate) fn claim_for(&self, worker: &Party, grant: &LeaseGrant, fixture: &Fixture) -> Signed<Claim> {
         let claim = Claim {
             coordinator: self.app.coordinator(),
             job: grant.job,
@@ -201,13 +201,13 @@ impl World {
     }
 
     /// Submits a job, leases it to the worker, and posts its claim.
-    pub async fn claimed(&self, worker: &Party, fault: Fault) -> Claimed {
+    pub(crate) async fn claimed(&self, worker: &Party, fault: Fault) -> Claimed {
         self.submit().await;
         let grant = self.lease(worker).await.expect("the job is leased");
         self.post(worker, &grant, fault).await
     }
 
-    pub async fn post(&self, worker: &Party, grant: &LeaseGrant, fault: Fault) -> Claimed {
+    pub(crate) async fn post(&self, worker: &Party, grant: &LeaseGrant, fault: Fault) -> Claimed {
         let fixture = self.builder.build(fault, 1);
         let claim = self.claim_for(worker, grant, &fixture);
         self.app.post_claim(&claim.to_bytes()).await.expect("the claim is taken");
@@ -215,27 +215,27 @@ impl World {
         Claimed { job: grant.job, id: claim.body.id(), claim, fixture }
     }
 
-    pub async fn job(&self, job: JobId) -> JobView {
+    pub(crate) async fn job(&self, job: JobId) -> JobView {
         self.app.job(self.submitter, job).await.expect("the job is known")
     }
 
-    pub async fn advance(&self, ms: u64) -> ServiceTime {
+    pub(crate) async fn advance(&self, ms: u64) -> ServiceTime {
         self.app.advance_time(ms).await.expect("time moves")
     }
 
     /// Does what is due, then checks the ledger.
-    pub async fn reconcile(&self) -> reconcile::Round {
+    pub(crate) async fn reconcile(&self) -> reconcile::Round {
         let round = reconcile::run_due(&self.app).await.expect("what is due is done");
         self.check().await;
         round
     }
 
-    pub async fn balance(&self, owner: OwnerId, kind: &str) -> Amount {
+    pub(crate) async fn balance(&self, owner: OwnerId, kind: &str) -> Amount {
         let accounts = self.app.accounts_of(owner).await.expect("the owner is known");
         accounts.iter().find(|account| account.kind == kind).expect("every owner has it").balance
     }
 
-    pub async fn system(&self, kind: &str) -> Amount {
+    pub(crate) async fn system(&self, kind: &str) -> Amount {
         let accounts: Vec<AccountView> = self.app.accounts().await.expect("accounts are listed");
         let of_kind = accounts.iter().filter(|account| account.owner.is_none() && account.kind == kind);
         Amount(of_kind.map(|account| account.balance.0).sum())
@@ -244,7 +244,7 @@ impl World {
     /// What is true after every step: the ledger sums to zero, nothing but `outside` is negative, every balance is
     /// the sum of its entries, escrow is what undecided jobs cost, and locked money is what leases, claims and bonds
     /// account for.
-    pub async fn check(&self) {
+    pub(crate) async fn check(&self) {
         let rules = [
             (
                 "balances sum to zero",
@@ -316,7 +316,7 @@ impl World {
     }
 
     /// From now on, no transaction succeeds that writes an event of this kind: the last thing it does.
-    pub async fn break_events(&self, kind: &'static str) {
+    pub(crate) async fn break_events(&self, kind: &'static str) {
         use sqlx::Executor as _;
         self.pool
             .execute(
@@ -332,22 +332,22 @@ impl World {
         self.pool.execute(sqlx::AssertSqlSafe(trigger)).await.expect("a trigger");
     }
 
-    pub async fn mend_events(&self) {
+    pub(crate) async fn mend_events(&self) {
         use sqlx::Executor as _;
         self.pool.execute("drop function break_events cascade").await.expect("the trigger goes");
     }
 
-    pub async fn count(&self, query: &'static str) -> i64 {
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(&self.pool).await.expect("a count")
     }
 }
 
 /// A claim on record with the run behind it.
-pub struct Claimed {
-    pub job: JobId,
-    pub id: ClaimId,
-    pub claim: Signed<Claim>,
-    pub fixture: Fixture,
+pub(crate) struct Claimed {
+    pub(crate) job: JobId,
+    pub(crate) id: ClaimId,
+    pub(crate) claim: Signed<Claim>,
+    pub(crate) fixture: Fixture,
 }
 
 impl Claimed {
@@ -356,19 +356,29 @@ impl Claimed {
     }
 
     /// The opening of an honest challenger; none if the claim is right.
-    pub fn opening(&self, challenger: &Party) -> Option<Signed<Open>> {
+    pub(crate) fn opening(&self, challenger: &Party) -> Option<Signed<Open>> {
         let own = self.fixture.honest().layers();
         let layer = first_difference(&self.claim.body, &own).expect("same model")?;
         Some(self.opening_of(challenger, layer, own[layer as usize]))
     }
 
-    pub fn opening_of(&self, challenger: &Party, layer: u32, commitment: TensorCommitment) -> Signed<Open> {
+    pub(crate) fn opening_of(
+        &self,
+        challenger: &Party,
+        layer: u32,
+        commitment: TensorCommitment,
+    ) -> Signed<Open> {
         let open = Open { claim: self.id, challenger: challenger.id(), layer, commitment };
         Signed::sign(open, &challenger.key)
     }
 
     /// The next move of whoever is on turn, both playing their best.
-    pub fn next_move(&self, view: &DisputeView, worker: &Party, challenger: &Party) -> Option<SignedMove> {
+    pub(crate) fn next_move(
+        &self,
+        view: &DisputeView,
+        worker: &Party,
+        challenger: &Party,
+    ) -> Option<SignedMove> {
         use gainsay_commitment::Canonical as _;
         let dispute = Dispute::from_bytes(&view.fold).expect("the fold decodes");
         let (case, mut worker_run): (_, ToyRun) = (self.case(), self.fixture.claimed().clone());
@@ -385,7 +395,7 @@ impl Claimed {
     }
 
     /// Plays a dispute to its end; the ledger is checked after every move.
-    pub async fn play(
+    pub(crate) async fn play(
         &self,
         world: &World,
         id: DisputeId,
@@ -401,7 +411,7 @@ impl Claimed {
         panic!("the dispute does not end");
     }
 
-    pub async fn open(&self, world: &World, opening: &Signed<Open>) -> DisputeId {
+    pub(crate) async fn open(&self, world: &World, opening: &Signed<Open>) -> DisputeId {
         let bytes = SignedMove::from(opening.clone()).to_bytes();
         let view = world.app.open_dispute(&bytes).await.expect("the dispute is opened");
         world.check().await;
@@ -410,7 +420,7 @@ impl Claimed {
 }
 
 /// A fault that changes a layer commitment.
-pub fn fault(builder: &FixtureBuilder) -> Fault {
+pub(crate) fn fault(builder: &FixtureBuilder) -> Fault {
     let (place, elements) = builder.places()[4];
     let fault = Fault::Flip { place, element: elements - 1, bit: 22 };
     assert!(!builder.build(fault, 1).is_true(), "the fault must matter");
