@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".cache" / "reference-venv"
-PACKAGES = ["torch", "transformers"]
+PACKAGES = ["torch==2.15.0", "transformers==5.23.0"]
 MAX_TOKENS = 512
 TEXTS = 100
 LEAST_COSINE = 0.99999

@@ -19,8 +19,6 @@ mod pack;
 mod portable;
 mod rows;
 mod scratch;
-#[cfg(test)]
-mod tests;
 mod tile;
 
 use std::ops::Range;
@@ -188,3 +186,6 @@ impl Kernels {
         choose!(self, v => rows::normalize(v, x, width, out), portable::normalize(x, width, out));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! Every kernel on every instruction set against `arithmetic`, bit for bit.
 
-use super::*;
 use gainsay_arithmetic as arithmetic;
+use rayon::prelude::*;
+
+use super::lanes::{Kernel, Lanes};
+use super::*;
 
 /// xorshift64*, seeded: the same numbers in every run.
 struct Random(u64);
@@ -101,6 +104,60 @@ fn elementwise_ops_meet_every_edge_and_every_exponent() {
     let gelus = same_everywhere(x.len(), "gelu", |kernels, out| kernels.gelu(&x, out));
     let expected: Vec<f32> = x.iter().map(|&x| arithmetic::store(arithmetic::gelu(x))).collect();
     assert_bits(&gelus, &expected, "portable gelu");
+}
+
+/// A function of one vector, applied to many.
+struct Apply<'a> {
+    function: Function,
+    values: &'a mut [f32],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Function {
+    Exp,
+    Erf,
+}
+
+impl Kernel for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, v: V) {
+        for values in self.values.chunks_exact_mut(V::LANES) {
+            let x = v.load(values);
+            let y = match self.function {
+                Function::Exp => elementwise::exp(v, x),
+                Function::Erf => elementwise::erf(v, x),
+            };
+            v.store(y, values);
+        }
+    }
+}
+
+/// Every 509th argument, or with `GAINSAY_STRIDE=1` in the environment all of them, which takes minutes.
+#[test]
+fn exp_and_erf_over_the_whole_range() {
+    const CHUNK: u64 = 1 << 12;
+    let stride = std::env::var("GAINSAY_STRIDE").map_or(509, |stride| stride.parse().unwrap());
+    let chunks = (1u64 << 32).div_ceil(stride * CHUNK);
+    (0..chunks).into_par_iter().for_each(|chunk| {
+        let x: Vec<f32> = (0..CHUNK).map(|i| f32::from_bits(((chunk * CHUNK + i) * stride) as u32)).collect();
+        for (function, scalar) in
+            [(Function::Exp, arithmetic::exp as fn(f32) -> f32), (Function::Erf, arithmetic::erf)]
+        {
+            let expected: Vec<f32> = x.iter().map(|&x| arithmetic::canonical(scalar(x))).collect();
+            for kernels in vector_kernels() {
+                let mut found = x.clone();
+                choose!(
+                    kernels,
+                    v => v.enter(Apply { function, values: &mut found }),
+                    unreachable!("these are vector kernels")
+                );
+                found.iter_mut().for_each(|y| *y = arithmetic::canonical(*y));
+                assert_bits(&found, &expected, &format!("{function:?}, {kernels:?}, chunk {chunk}"));
+            }
+        }
+    });
 }
 
 #[test]
