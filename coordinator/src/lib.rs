@@ -2,10 +2,10 @@
 //! disputes, and pays when the window has closed.
 //!
 //! The main flow, by module:
-//! - [`http`](mod@http) turns requests into calls; nothing else knows HTTP.
+//! - `http` turns requests into calls; nothing else knows HTTP.
 //! - [`app`] holds the use cases: load, decide (by `gainsay-protocol`), persist in one transaction, wake up.
-//! - [`store`](mod@store) is the only place that knows SQL.
-//! - [`reconcile`](mod@reconcile) brings about what no request asks for: lost leases, spent clocks, finality.
+//! - [`store`] is the only place that knows SQL.
+//! - [`reconcile`] brings about what no request asks for: lost leases, spent clocks, finality.
 //! - [`bus`] carries wake-ups, presence and rate limits between coordinators.
 //! - [`blob`] keeps model files by hash.
 //!

@@ -146,7 +146,8 @@ impl Running {
         &self.app
     }
 
-    /// Stops: streams and waits end, requests in progress have the drain time, then the timers and the server end.
+    /// Stops: streams and waits end, requests in progress have the drain time, then the timers and the connections to
+    /// the database end.
     pub async fn stop(self) {
         tracing::info!(address = %self.address, "stopping");
         self.stopping.cancel();
@@ -154,5 +155,6 @@ impl Running {
         if let Some(timers) = self.timers {
             timers.stop().await;
         }
+        self.app.close().await;
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::bus::Quota;
+use crate::config::ConfigError;
 
 /// How the service behaves towards clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,86 @@ impl Default for HttpConfig {
             leases: Quota::per_minute(120, 1_200),
             openings: Quota::per_minute(120, 600),
             drain: Duration::from_secs(5),
+        }
+    }
+}
+
+impl HttpConfig {
+    /// Reads `GAINSAY_HTTP_…` settings through `lookup`, usually the process environment.
+    ///
+    /// # Errors
+    /// The first setting that is unusable.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        let counts = [
+            ("GAINSAY_HTTP_THREADS", &mut config.threads),
+            ("GAINSAY_HTTP_CONNECTIONS_PER_THREAD", &mut config.connections_per_thread),
+            ("GAINSAY_HTTP_SEQUENCES_PER_JOB", &mut config.sequences_per_job),
+            ("GAINSAY_HTTP_TOKENS_PER_JOB", &mut config.tokens_per_job),
+            ("GAINSAY_HTTP_EVENT_STREAMS", &mut config.event_streams),
+        ];
+        for (name, into) in counts {
+            if let Some(count) = positive(name, lookup(name))? {
+                *into = usize::try_from(count).unwrap_or(usize::MAX);
+            }
+        }
+        let times = [
+            ("GAINSAY_HTTP_HEADERS_MS", &mut config.headers_time),
+            ("GAINSAY_HTTP_BODY_MS", &mut config.body_time),
+            ("GAINSAY_HTTP_ANSWER_MS", &mut config.answer_time),
+            ("GAINSAY_HTTP_DRAIN_MS", &mut config.drain),
+        ];
+        for (name, into) in times {
+            if let Some(ms) = positive(name, lookup(name))? {
+                *into = Duration::from_millis(ms);
+            }
+        }
+        let rates = [
+            ("GAINSAY_HTTP_REGISTRATIONS_PER_MINUTE", &mut config.registrations),
+            ("GAINSAY_HTTP_SUBMISSIONS_PER_MINUTE", &mut config.submissions),
+            ("GAINSAY_HTTP_LEASES_PER_MINUTE", &mut config.leases),
+            ("GAINSAY_HTTP_OPENINGS_PER_MINUTE", &mut config.openings),
+        ];
+        for (name, into) in rates {
+            if let Some(rate) = positive(name, lookup(name))? {
+                *into = Quota::per_minute(into.burst, u32::try_from(rate).unwrap_or(u32::MAX));
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// A setting above zero, where it is set.
+fn positive(name: &'static str, value: Option<String>) -> Result<Option<u64>, ConfigError> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    match value.parse() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        _ => Err(ConfigError::Invalid { name, value, expected: "a whole number above zero" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<HttpConfig, ConfigError> {
+        HttpConfig::from_lookup(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned()))
+    }
+
+    #[test]
+    fn settings_change_what_they_name_and_nothing_else() {
+        assert_eq!(read(&[]).unwrap(), HttpConfig::default());
+        let config = read(&[("GAINSAY_HTTP_ANSWER_MS", "1500"), ("GAINSAY_HTTP_LEASES_PER_MINUTE", "60")]).unwrap();
+        assert_eq!(config.answer_time, Duration::from_millis(1_500));
+        assert_eq!(config.leases.every, Duration::from_secs(1));
+        assert_eq!(config.registrations, HttpConfig::default().registrations);
+    }
+
+    #[test]
+    fn a_setting_that_does_not_fit_is_named() {
+        for value in ["0", "-1", "many"] {
+            let error = read(&[("GAINSAY_HTTP_THREADS", value)]).unwrap_err();
+            assert!(error.to_string().contains("GAINSAY_HTTP_THREADS"), "{error}");
         }
     }
 }

@@ -217,7 +217,7 @@ async fn claims_that_are_not_claims() {
         |claim| claim.coordinator = SecretKey::generate().id(),
         |claim| claim.input = [7; 32].into(),
         |claim| claim.output.truncate(4),
-        |claim| drop(claim.layers.pop()),
+        |claim| claim.layers.truncate(1),
         |claim| claim.layers.swap(0, 1),
         |claim| claim.trace = [7; 32].into(),
     ];
