@@ -4,7 +4,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gainsay_coordinator::Coordinator;
 use gainsay_coordinator::config::Config;
-use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +22,11 @@ impl Lifetime {
     pub(crate) async fn ended(&self) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let stdin_closed = async {
-            if !self.follow_stdin {
+            if self.follow_stdin {
+                end_of_stdin().await;
+            } else {
                 std::future::pending::<()>().await;
             }
-            let mut ignored = [0_u8; 256];
-            let mut stdin = tokio::io::stdin();
-            while matches!(stdin.read(&mut ignored).await, Ok(count) if count > 0) {}
         };
         tokio::select! {
             interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
@@ -36,6 +34,18 @@ impl Lifetime {
             () = stdin_closed => Ok(()),
         }
     }
+}
+
+/// Reads on a thread of its own: a blocked read would otherwise keep the runtime from ending.
+async fn end_of_stdin() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        // An error ends the input as surely as its end does.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        ended.send(())
+    });
+    // A thread that is gone has nothing left to follow.
+    let _ = end.await;
 }
 
 /// Runs a coordinator. Settings that have no flag are read from `GAINSAY_…` variables.

@@ -83,7 +83,7 @@ impl ReceiptArguments {
 
 /// The arithmetic that a model is registered with.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Arithmetic {
+pub(crate) enum Arithmetic {
     /// Weights as they are.
     F32,
     /// Linears quantized to 8 bits.

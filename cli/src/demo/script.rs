@@ -18,7 +18,7 @@ use gainsay_protocol::JobId;
 use indicatif::{MultiProgress, ProgressBar};
 use tokio::sync::Notify;
 
-use super::report::{self, Report, credits};
+use super::report::{self, Report};
 use super::sentences::SENTENCES;
 use super::tally::Tally;
 use super::timeline;
@@ -30,11 +30,16 @@ use crate::terminal;
 
 const MODEL_NAME: &str = gainsay_model_source::DEFAULT_MODEL;
 const CHEAT: &str = "mallory";
+const CHEAT_OWNER: &str = "mallory-co";
 const HONEST: [(&str, &str); 2] = [("alder", "alder-co"), ("birch", "birch-co")];
 const CHALLENGER: &str = "hawk";
+const CHALLENGER_OWNER: &str = "hawk-co";
 const SENTENCES_PER_JOB: usize = 2;
 const JOBS_IN_FLIGHT: usize = 4;
 const WINDOW_MS: u64 = 6_000;
+/// How long a convicted stake is held before it is paid out. Days in earnest; the demo shows that it is paid.
+const HOLD_MS: u64 = 2_000;
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The demo is expected to end in under a minute; this is for a machine that is far slower or stuck.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -76,7 +81,11 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
 
     spinner.set_message("starting the coordinator");
     let token = cast::random_token()?;
-    let settings = [("GAINSAY_OPERATOR_TOKEN", token.clone()), ("GAINSAY_WINDOW_MS", WINDOW_MS.to_string())];
+    let settings = [
+        ("GAINSAY_OPERATOR_TOKEN", token.clone()),
+        ("GAINSAY_WINDOW_MS", WINDOW_MS.to_string()),
+        ("GAINSAY_HOLD_MS", HOLD_MS.to_string()),
+    ];
     let url = stage.coordinator("127.0.0.1:0", &settings).await?;
     let client = Client::connect(&url).await.context("the coordinator does not answer")?;
     let submitter = cast::submitter(&client, &token, "submitter").await?;
@@ -95,9 +104,9 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     show.say(&format!("model    {MODEL_NAME} from {}; coordinator at {url}", pulled.source));
 
     // The cheat comes first, so that it gets the first job whatever the machine's mood is.
-    let owner = cast::owner(stage, &client, &token, "hawk-co").await?;
+    let owner = cast::owner(stage, &client, &token, CHALLENGER_OWNER).await?;
     stage.party("challenger", CHALLENGER, &owner, &url, &[])?;
-    let owner = cast::owner(stage, &client, &token, "mallory-co").await?;
+    let owner = cast::owner(stage, &client, &token, CHEAT_OWNER).await?;
     stage.party("worker", CHEAT, &owner, &url, &["--misbehave", "flip"])?;
 
     let mut batches = SENTENCES.chunks(SENTENCES_PER_JOB);
@@ -126,7 +135,7 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     let unequal = compare(&client, &submitter.api_key, &runner, &asked).await?;
     keep_evidence(&client, &show, stage.dir()).await?;
     spinner.finish_and_clear();
-    let accounts = client.accounts(Auth::Bearer(&token), AccountsQuery { all: true }).await?;
+    let accounts = settled_accounts(&client, &token).await?;
     let tally = show.finish();
     let spent: i64 = asked.iter().map(|asked| asked.price).sum();
     let model = report::Model { id: id.to_string(), source: pulled.source.to_owned(), arithmetic };
@@ -174,6 +183,17 @@ async fn compare(client: &Client, api_key: &str, runner: &Runner, asked: &[Asked
     Ok(unequal)
 }
 
+/// All accounts, once no convicted stake is held back any longer.
+async fn settled_accounts(client: &Client, operator_token: &str) -> Result<Accounts> {
+    loop {
+        let accounts = client.accounts(Auth::Bearer(operator_token), AccountsQuery { all: true }).await?;
+        if accounts.accounts.iter().all(|account| account.kind != AccountKind::Held || account.balance == 0) {
+            return Ok(accounts);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Writes the evidence of every dispute, for `gainsay verify`.
 async fn keep_evidence(client: &Client, show: &Show, dir: &Path) -> Result<()> {
     for dispute in show.disputes() {
@@ -201,12 +221,7 @@ fn conclude(
         .filter(|account| matches!(account.kind, AccountKind::Locked | AccountKind::Escrow))
         .map(|account| account.balance)
         .sum();
-    let treasury_and_workers: i64 = accounts
-        .accounts
-        .iter()
-        .filter(|account| HONEST.iter().any(|(_, owner)| account.name == *owner))
-        .map(|account| account.balance - cast::OWNER_CREDITS)
-        .sum();
+    let earned: i64 = HONEST.iter().map(|(_, owner)| balance_of(accounts, owner) - cast::OWNER_CREDITS).sum();
     let checks = vec![
         report::Check {
             name: "the cheat was convicted, and nothing of its work was paid",
@@ -218,11 +233,16 @@ fn conclude(
         },
         report::Check {
             name: "honest workers were paid, and no more than was spent",
-            ok: (1..=spent).contains(&treasury_and_workers),
+            ok: (1..=spent).contains(&earned),
         },
         report::Check {
             name: "every answer equals an independent re-run, bit for bit",
             ok: unequal.is_empty(),
+        },
+        report::Check {
+            name: "the challenger was rewarded from the cheat's stake",
+            ok: balance_of(accounts, CHALLENGER_OWNER) > cast::OWNER_CREDITS
+                && balance_of(accounts, CHEAT_OWNER) < cast::OWNER_CREDITS,
         },
         report::Check { name: "no stake, bond or escrow is left behind", ok: locked == 0 },
         report::Check { name: "the ledger sums to zero", ok: accounts.sum == 0 },
@@ -237,6 +257,11 @@ fn conclude(
         disputes: tally.into_disputes(),
         seconds: started.elapsed().as_secs_f64(),
     }
+}
+
+/// All that an owner holds, free and locked.
+fn balance_of(accounts: &Accounts, owner: &str) -> i64 {
+    accounts.accounts.iter().filter(|account| account.name == owner).map(|account| account.balance).sum()
 }
 
 fn account_row(account: &Account) -> report::Account {
@@ -283,7 +308,7 @@ impl Show {
                     }
                     let mut counted = lock(&tally);
                     counted.observe(&event);
-                    claims.set_position(counted.claims() as u64);
+                    claims.set_position(counted.claimed_jobs() as u64);
                     finals.set_position(counted.decided() as u64);
                     drop(counted);
                     tell(&bars, started, &event);

@@ -23,6 +23,7 @@ pub(crate) struct Tally {
 
 #[derive(Debug)]
 struct Claimed {
+    job: JobId,
     worker: String,
     rejected: bool,
 }
@@ -38,10 +39,12 @@ impl Tally {
                 let highest = self.assigned.entry(*job).or_default();
                 *highest = (*highest).max(*attempt);
             }
-            EventKind::JobClaimed { claim, worker, .. } => {
-                self.claimed
-                    .entry(*claim)
-                    .or_insert_with(|| Claimed { worker: worker.name.clone(), rejected: false });
+            EventKind::JobClaimed { job, claim, worker, .. } => {
+                self.claimed.entry(*claim).or_insert_with(|| Claimed {
+                    job: *job,
+                    worker: worker.name.clone(),
+                    rejected: false,
+                });
             }
             EventKind::ClaimFinalized { job, claim, .. } => {
                 self.finalized.insert(*job, *claim);
@@ -92,18 +95,13 @@ impl Tally {
     }
 
     /// Jobs with at least one claim.
-    pub(crate) fn claims(&self) -> usize {
-        self.claimed.len()
+    pub(crate) fn claimed_jobs(&self) -> usize {
+        self.claimed.values().map(|claimed| claimed.job).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether `worker` has posted a claim.
     pub(crate) fn has_claim_by(&self, worker: &str) -> bool {
         self.claimed.values().any(|claimed| claimed.worker == worker)
-    }
-
-    /// The claim that a job's payment rests on, once it is final.
-    pub(crate) fn final_claim(&self, job: JobId) -> Option<ClaimId> {
-        self.finalized.get(&job).copied()
     }
 
     /// Whether a dispute proved `worker` wrong, and none of its claims became final.
