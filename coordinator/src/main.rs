@@ -27,8 +27,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     start_log(arguments.log_json);
     let config = configuration(&arguments)?;
-    let running =
-        Coordinator::new(config).http(HttpConfig::default()).start().await.context("cannot start")?;
+    let http = HttpConfig::from_lookup(|name| std::env::var(name).ok())?;
+    let running = Coordinator::new(config).http(http).start().await.context("cannot start")?;
     wait_for_signal().await.context("cannot listen for signals")?;
     running.stop().await;
     Ok(())
