@@ -50,7 +50,8 @@ async fn every_field_of_a_claim_is_held_against_the_job() {
     let right = world.claim_for(&worker, &grant, &fixture).body;
     let foreign = gainsay_commitment::TensorCommitment::from_bytes([1; 32]);
 
-    let twists: Vec<(fn(&mut Claim), ClaimFault)> = vec![
+    type Twist = fn(&mut Claim);
+    let twists: Vec<(Twist, ClaimFault)> = vec![
         (|claim| claim.coordinator = claim.worker, ClaimFault::Coordinator),
         (|claim| claim.model = gainsay_commitment::ModelId::from_bytes([1; 32]), ClaimFault::Model),
         (|claim| claim.input = gainsay_commitment::InputCommitment::from_bytes([1; 32]), ClaimFault::Input),

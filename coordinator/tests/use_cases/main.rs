@@ -1,5 +1,7 @@
 //! Use cases against a real PostgreSQL, one fresh database a test, service time moved by hand.
 
+#![expect(clippy::unwrap_used, reason = "helpers outside of tests fail the test that calls them")]
+
 mod claims;
 mod clock;
 mod disputes;
