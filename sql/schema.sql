@@ -276,8 +276,6 @@ create table claims (
 create index claims_claim_id_idx on claims (claim_id);
 -- For listings in the order of receipt, page by page.
 create index claims_posted_idx on claims (posted_ms, claim_id);
--- For listings in the order of receipt, page by page.
-create index claims_posted_idx on claims (posted_ms, claim_id);
 create index claims_maturing_idx on claims (window_ends_ms) where state = 'pending' and open_disputes = 0;
 create index claims_pending_of_worker_idx on claims (worker_id) where state = 'pending';
 
