@@ -1,11 +1,13 @@
 //! A whole dispute over HTTP: the strategies of both sides, fed by nothing but what the service answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gainsay_api::claims::ClaimState;
 use gainsay_api::disputes::{
     DisputeFilter, DisputeState, DisputeView, MoveKind, Side, Verdict, VerdictReason,
 };
+use gainsay_api::events::{EventCursor, EventKind};
 use gainsay_api::jobs::{Finality, JobQuery, JobState};
 use gainsay_commitment::{Canonical, ClaimId, SecretKey, Signed};
 use gainsay_program::OpPlace;
@@ -93,7 +95,7 @@ async fn a_flipped_bit_is_convicted_down_to_one_element() {
     let worker = (&world.owner.worker, &mut false_run);
     let ended = play(&world, opened, worker, (&other.challenger, &mut honest)).await;
 
-    let decision = ended.summary.decision.expect("a verdict");
+    let decision = ended.summary.decision.clone().expect("a verdict");
     assert_eq!((decision.verdict, decision.reason), (Verdict::ChallengerWins, VerdictReason::Referee));
     assert_ne!(decision.claimed, decision.computed);
     assert_eq!(ended.summary.state, DisputeState::Decided);
@@ -118,6 +120,8 @@ async fn a_flipped_bit_is_convicted_down_to_one_element() {
     let outcome = bundle.rejudge().expect("anyone comes to the same verdict");
     assert_eq!(outcome.outcome.verdict, gainsay_protocol::Verdict::ChallengerWins);
 
+    told(&world, &ended).await;
+
     // Somebody else does the job, and is paid.
     let lease = world.lease(&other.worker).await.expect("the job is back in the queue");
     world.post(&world.run(&lease), &lease, &other.worker).await;
@@ -125,6 +129,46 @@ async fn a_flipped_bit_is_convicted_down_to_one_element() {
     let job = world.client.job(key, view.summary.job_id, JobQuery::default()).await.expect("the job");
     assert_eq!(job.answer.expect("an answer").finality, Finality::Final);
     world.test.stop().await;
+}
+
+/// The stream tells the dispute move by move, with the verdict, the referee's time and what followed.
+async fn told(world: &World, ended: &DisputeView) {
+    let mut reader = world.client.events(Some(EventCursor::start()));
+    let (mut moves, mut told) = (Vec::new(), Vec::new());
+    while told.len() < 4 {
+        let event = tokio::time::timeout(Duration::from_secs(30), reader.next()).await.expect("events come");
+        match event.expect("the stream can be read").kind {
+            EventKind::DisputeOpened { dispute, layer, bond, .. } => {
+                assert_eq!((dispute, layer), (ended.summary.id, 1));
+                assert_eq!(bond, world.test.app().config().parameters.bond.0);
+                told.push("opened");
+            }
+            EventKind::DisputeMoved { moved, .. } => {
+                assert_eq!(moved.referee_us.is_some(), moved.kind == MoveKind::Prove);
+                moves.push(moved.kind);
+            }
+            EventKind::DisputeDecided { decision, referee_us, witness_bytes, place, .. } => {
+                assert_eq!(Some(decision), ended.summary.decision);
+                assert!(referee_us.is_some() && witness_bytes.is_some() && place.element.is_some());
+                told.push("decided");
+            }
+            EventKind::ClaimRejected { claim, worker, dispute, reassigned, .. } => {
+                assert_eq!((claim, dispute), (ended.summary.claim, Some(ended.summary.id)));
+                assert_eq!((worker.name.as_str(), reassigned), ("owner's worker", true));
+                told.push("rejected");
+            }
+            EventKind::WorkerSuspended { worker, claim, restarted_windows } => {
+                assert_eq!((worker.id, claim), (world.owner.worker.id(), ended.summary.claim));
+                assert_eq!(restarted_windows, 0);
+                told.push("suspended");
+            }
+            _ => {}
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, ["decided", "opened", "rejected", "suspended"]);
+    let made: Vec<MoveKind> = ended.moves[1..].iter().map(|made| made.kind).collect();
+    assert_eq!(moves, made);
 }
 
 /// A challenger that disputes what is right loses, and the claim stands.
