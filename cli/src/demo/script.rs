@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use gainsay_api::accounts::{Account, AccountKind, Accounts, AccountsQuery};
+use gainsay_api::accounts::{Account, AccountKind, AccountRole, Accounts, AccountsQuery};
 use gainsay_api::client::{Auth, Client};
 use gainsay_api::embeddings::{EmbeddingInput, EmbeddingRequest, EncodingFormat};
 use gainsay_api::events::{Event, EventCursor, EventKind};
@@ -267,15 +267,12 @@ fn balance_of(accounts: &Accounts, owner: &str) -> i64 {
 fn account_row(account: &Account) -> report::Account {
     let kind = format!("{:?}", account.kind).to_lowercase();
     let role = format!("{:?}", account.role).to_lowercase();
-    report::Account {
-        name: account.name.clone(),
-        role: if account.kind == AccountKind::Free || role == "system" {
-            role
-        } else {
-            format!("{role}, {kind}")
-        },
-        balance: account.balance,
-    }
+    let (name, role) = match account.role {
+        AccountRole::System => (kind, role),
+        _ if account.kind == AccountKind::Free => (account.name.clone(), role),
+        _ => (account.name.clone(), format!("{role}, {kind}")),
+    };
+    report::Account { name, role, balance: account.balance }
 }
 
 /// What is shown while the demo runs, and the count of what happened.

@@ -21,24 +21,36 @@ pub(crate) fn line(event: &Event) -> Option<String> {
             format!("lease    {} lost job {} and pays {}", worker.name, short(job), credits(*fee))
         }
         EventKind::DisputeOpened { dispute, claim, challenger, worker, layer, bond, .. } => format!(
-            "dispute  {} opens {} against claim {} of {}: layer {layer} is wrong (bond {})",
-            challenger.name,
+            "{}  0. {} disputes layer {layer} of claim {} by {} (bond {})",
             short(dispute),
+            challenger.name,
             short(claim),
             worker.name,
             credits(*bond)
         ),
-        EventKind::DisputeMoved { moved, .. } => format!("  move {:<2} {}", moved.sequence, move_line(moved)),
+        EventKind::DisputeMoved { dispute, moved, .. } => {
+            format!("{} {:>2}. {}", short(dispute), moved.sequence, move_line(moved))
+        }
         EventKind::MoveRefused { by, code, message, .. } => {
             format!("  refused: {} sent a move that is not legal ({code}): {message}", by.name)
         }
-        EventKind::DisputeDecided { challenger, worker, witness_bytes, referee_us, decision, .. } => {
+        EventKind::DisputeDecided {
+            dispute,
+            challenger,
+            worker,
+            witness_bytes,
+            referee_us,
+            decision,
+            ..
+        } => {
             let winner = match decision.verdict {
                 Verdict::ChallengerWins => &challenger.name,
                 Verdict::WorkerWins => &worker.name,
-                Verdict::Moot => return Some("verdict  moot: another dispute decided the claim".to_owned()),
+                Verdict::Moot => {
+                    return Some(format!("{} moot: another dispute decided the claim", short(dispute)));
+                }
             };
-            let mut text = format!("verdict  {winner} wins");
+            let mut text = format!("{} verdict: {winner} wins", short(dispute));
             if let (Some(claimed), Some(computed)) = (&decision.claimed, &decision.computed) {
                 text.push_str(&format!(": claimed {claimed}, recomputed {computed}"));
             }
