@@ -33,7 +33,8 @@ fn gainsay(arguments: &[&str]) -> Output {
 fn model_dir() -> PathBuf {
     let cache = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".cache");
     let dir = gainsay_model_source::default_model_dir(&cache);
-    gainsay_model_source::check(&dir).unwrap_or_else(|error| panic!("{error}; run `cargo xtask fetch-model`"));
+    gainsay_model_source::check(&dir)
+        .unwrap_or_else(|error| panic!("{error}; run `cargo xtask fetch-model`"));
     dir
 }
 
@@ -54,9 +55,13 @@ fn the_demo_convicts_the_cheat_pays_the_honest_and_its_evidence_holds() {
     assert_eq!(report["ledger_sum"], 0, "{report}");
     assert_eq!(report["model"]["arithmetic"], "exact-f32/1", "{report}");
     assert_eq!(report["jobs"]["submitted"], report["jobs"]["finalized"], "{report}");
-    assert!(report["jobs"]["reassigned"].as_u64().unwrap() >= 1, "the cheat's job went to nobody else: {report}");
+    assert!(
+        report["jobs"]["reassigned"].as_u64().unwrap() >= 1,
+        "the cheat's job went to nobody else: {report}"
+    );
     assert!(report["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{report}");
-    let balances = report["accounts"].as_array().unwrap().iter().map(|account| account["balance"].as_i64().unwrap());
+    let balances =
+        report["accounts"].as_array().unwrap().iter().map(|account| account["balance"].as_i64().unwrap());
     assert_eq!(balances.sum::<i64>(), 0, "{report}");
     let dispute = &report["disputes"][0];
     assert_eq!(dispute["verdict"], "challenger_wins", "{report}");

@@ -1,7 +1,7 @@
 //! The project's chores, as `cargo xtask COMMAND`: everything that a fresh machine with Rust needs to test the project.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,17 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fetch-model     put the model that the tests run on into .cache/models
   postgres        run a private PostgreSQL for tests until interrupted, and print the variable that names it";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let root = workspace_root();
     std::env::set_current_dir(&root).with_context(|| format!("cannot enter {}", root.display()))?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +47,16 @@ fn test(root: &Path) -> Result<()> {
     step("format", cargo(["fmt", "--all", "--check"]))?;
     step(
         "lint",
-        cargo(["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"]),
+        cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]),
     )?;
     step(
         "documentation",
@@ -53,7 +72,10 @@ fn test(root: &Path) -> Result<()> {
     cluster.stop().context("the private PostgreSQL did not stop")?;
     tested?;
     if finds("cargo-deny") {
-        step("licences and advisories", cargo(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
+        step(
+            "licences and advisories",
+            cargo(["deny", "--offline", "check", "licenses", "bans", "sources"]),
+        )?;
     } else {
         say("cargo-deny is not installed: licences were not checked (cargo install cargo-deny)");
     }

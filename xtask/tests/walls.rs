@@ -30,7 +30,8 @@ impl Graph {
             .iter()
             .map(|package| (text(&package["id"]), text(&package["name"])))
             .collect();
-        let members = list(&metadata["workspace_members"]).iter().map(|id| names[text(id)].to_owned()).collect();
+        let members =
+            list(&metadata["workspace_members"]).iter().map(|id| names[text(id)].to_owned()).collect();
         let mut dependencies = BTreeMap::<String, Names>::new();
         for node in list(&metadata["resolve"]["nodes"]) {
             let normal = list(&node["deps"])
@@ -104,8 +105,16 @@ fn the_crates_that_decide_depend_on_each_other_in_one_direction() {
 #[test]
 fn what_decides_has_no_runtime_no_network_no_database() {
     let graph = Graph::read();
-    let forbidden =
-        names(&["tokio", "async-trait", "futures-util", "reqwest", "sqlx", "actix-web", "candle-core", "rayon"]);
+    let forbidden = names(&[
+        "tokio",
+        "async-trait",
+        "futures-util",
+        "reqwest",
+        "sqlx",
+        "actix-web",
+        "candle-core",
+        "rayon",
+    ]);
     for package in ["gainsay-arithmetic", "gainsay-commitment", "gainsay-program", "gainsay-protocol"] {
         let found: Names = graph.reachable(package).intersection(&forbidden).cloned().collect();
         assert!(found.is_empty(), "{package} reaches {found:?}");
@@ -116,7 +125,10 @@ fn what_decides_has_no_runtime_no_network_no_database() {
 fn only_the_engine_links_candle() {
     let graph = Graph::read();
     assert_eq!(graph.members_that_use("candle-core"), names(&["gainsay-engine"]));
-    assert!(!graph.reachable("gainsay-coordinator").contains("candle-core"), "the coordinator judges without candle");
+    assert!(
+        !graph.reachable("gainsay-coordinator").contains("candle-core"),
+        "the coordinator judges without candle"
+    );
 }
 
 #[test]
