@@ -42,7 +42,7 @@ impl Challenger {
         let mut by_model = BTreeMap::<ModelId, Vec<Dossier>>::new();
         for claim in claims {
             match Dossier::fetch(&self.client, &self.models, claim).await {
-                Ok((dossier, view)) if self.can_be_disputed(&view) => {
+                Ok((dossier, view)) if self.can_be_disputed(&view).await => {
                     by_model.entry(dossier.claim.model).or_default().push(dossier);
                 }
                 Ok(_) => {
@@ -58,10 +58,17 @@ impl Challenger {
         self.tally.tell();
     }
 
-    fn can_be_disputed(&self, view: &ClaimView) -> bool {
-        // The estimate of service time is never late by more than the coordinator would allow; it judges.
-        view.summary.state == ClaimState::Open
-            && view.summary.window_closes_at_ms > self.client.service_time_ms()
+    /// Whether there is any use in running a claim again.
+    async fn can_be_disputed(&self, view: &ClaimView) -> bool {
+        let closes = view.summary.window_closes_at_ms;
+        if view.summary.state != ClaimState::Open {
+            return false;
+        }
+        if closes > self.client.service_time_ms() {
+            return true;
+        }
+        // The estimate may run ahead. Where the coordinator does not answer, it will judge.
+        self.client.info().await.map_or(true, |info| closes > info.service_time_ms)
     }
 
     /// Runs the jobs of claims on one model together, and acts on what differs.

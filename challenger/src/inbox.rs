@@ -57,7 +57,9 @@ pub(crate) async fn watch(
     let wanted = |event: &EventKind| matches!(event, EventKind::JobClaimed { .. });
     let mut news = follow(&challenger.client, wanted, challenger.config.look_every, stop.clone());
     let mut inbox = Inbox { challenger, sampler, queue, seen: HashMap::new() };
+    // None where a listing is due at the next look.
     let mut listed: Option<Instant> = None;
+    let every = inbox.challenger.config.list_every;
     while let Some(piece) = news.recv().await {
         match piece {
             News::Event(event) => {
@@ -65,18 +67,18 @@ pub(crate) async fn watch(
                     inbox.take(claim, window_closes_at_ms);
                 }
             }
-            News::Look => {
-                let every = inbox.challenger.config.list_every;
-                if listed.is_some_and(|listed| listed.elapsed() < every) {
-                    continue;
-                }
+            News::Look if listed.is_some_and(|listed| listed.elapsed() < every) => {}
+            News::Look | News::Missed => {
                 let done = tokio::select! {
                     () = stop.cancelled() => return,
                     done = inbox.list() => done,
                 };
                 match done {
                     Ok(()) => listed = Some(Instant::now()),
-                    Err(error) => tracing::warn!(%error, "open claims cannot be listed"),
+                    Err(error) => {
+                        tracing::warn!(%error, "open claims cannot be listed");
+                        listed = None;
+                    }
                 }
             }
         }

@@ -1,8 +1,12 @@
 //! Workers and challengers against a real coordinator: honest work is paid, and every way to cheat is convicted.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use gainsay_api::accounts::Deposit;
 use gainsay_api::client::{Client, keys};
-use gainsay_api::disputes::{DisputeFilter, DisputeState, DisputeSummary, Verdict, VerdictReason};
+use gainsay_api::disputes::{
+    DisputeFilter, DisputeState, DisputeSummary, Verdict, VerdictReason, VirtualView,
+};
 use gainsay_api::embeddings::EmbeddingInput;
 use gainsay_api::jobs::{Finality, JobQuery, JobState, JobView, SubmitJob};
 use gainsay_challenger::Mode;
@@ -176,7 +180,7 @@ async fn honest_work_is_checked_and_paid() {
 }
 
 /// A cheat works alone until it is convicted; then an honest worker of another owner does the job.
-async fn convicted(how: &str, expected: VerdictReason) {
+async fn convicted(how: &str, expected: VerdictReason) -> DisputeSummary {
     let scene = Scene::new().await;
     for name in ["eve", "cara", "ada"] {
         scene.fund(name).await;
@@ -191,7 +195,7 @@ async fn convicted(how: &str, expected: VerdictReason) {
         scene.coordinator.advance(parameters.worker_allowance_ms + 1).await;
     }
     let dispute = scene.dispute(DisputeState::Decided).await;
-    let decision = dispute.decision.unwrap();
+    let decision = dispute.decision.as_ref().unwrap();
     assert_eq!((decision.verdict, decision.reason), (Verdict::ChallengerWins, expected), "{how}");
     if expected == VerdictReason::Referee {
         assert_ne!(decision.claimed, decision.computed);
@@ -208,6 +212,7 @@ async fn convicted(how: &str, expected: VerdictReason) {
     assert_eq!((challenger.opened, challenger.won, challenger.lost), (1, 1, 0), "{how}: {challenger:?}");
     assert_eq!((honest.claims, honest.lies), (1, 0), "{how}: {honest:?}");
     scene.coordinator.stop().await;
+    dispute
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,7 +223,9 @@ async fn a_seeded_flip_is_convicted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chosen_flip_is_convicted() {
     // Layer 1 is the first block; op 3 its attention, whose elements in the long sequence have virtual layers.
-    convicted("flip:1:3:17:30", VerdictReason::Referee).await;
+    let dispute = convicted("flip:1:3:17:30", VerdictReason::Referee).await;
+    assert_eq!(dispute.place.layer, 1);
+    assert_eq!(dispute.place.inside, Some(VirtualView { op: 3, element: 17 }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! What a worker keeps survives a crash at any point, and a claim is never signed twice.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use gainsay_api::wire::Base64;
 use gainsay_commitment::{
     InputCommitment, ModelId, PartyId, SecretKey, Signed, TensorCommitment, trace_root,

@@ -1,5 +1,7 @@
 //! The client against a server that misbehaves in the ways that networks and coordinators do.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use gainsay_api::accounts::Deposit;
 use gainsay_api::client::blobs::BlobCache;
 use gainsay_api::client::{Client, ClientError, RetryPolicy, keys};

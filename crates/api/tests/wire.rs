@@ -1,5 +1,7 @@
 //! The JSON of every wire type, by literals: a change that breaks a client breaks one of these.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use gainsay_api::accounts::{Account, AccountKind, AccountRole, Accounts, AccountsQuery, Deposit, Withdraw};
 use gainsay_api::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimState, ClaimSummary, ClaimView};
 use gainsay_api::disputes::{

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 /// Service time, extrapolated by the machine's monotonic clock from the last reading.
 ///
-/// Service time never runs faster than real time and stands still in an outage, so the estimate can only be early;
-/// a request that is refused as stale makes the client read it anew.
+/// Service time never runs faster than real time and stands still in an outage, so the estimate can only run ahead; a
+/// request that is refused as stale makes the client read it anew.
 pub(super) struct ServiceClock {
     last: Mutex<(i64, Instant)>,
 }

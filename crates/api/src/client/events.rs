@@ -14,6 +14,7 @@ pub struct EventReader {
     after: Option<EventCursor>,
     connection: Option<Connection>,
     failures: u32,
+    gaps: u64,
 }
 
 struct Connection {
@@ -25,11 +26,31 @@ impl Client {
     /// Follows events after `after`; `None` gives only what happens from now on.
     #[must_use]
     pub fn events(&self, after: Option<EventCursor>) -> EventReader {
-        EventReader { client: self.clone(), after, connection: None, failures: 0 }
+        EventReader { client: self.clone(), after, connection: None, failures: 0, gaps: 0 }
     }
 }
 
 impl EventReader {
+    /// Waits until the stream stands, which [`EventReader::next`] does by itself: from then on nothing is missed.
+    ///
+    /// # Errors
+    /// As [`EventReader::next`].
+    pub async fn ready(&mut self) -> Result<(), ClientError> {
+        while self.connection.is_none() {
+            if let Err(error) = self.connect().await {
+                self.lost(error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How often the stream was connected without a place to go on from, so that what happened before is not in it: at
+    /// first, where only what happens from now on was asked for, and after a loss before the first event.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        self.gaps
+    }
+
     /// The next event. Waits as long as it takes; a coordinator that is away is waited for.
     ///
     /// Safe to drop at any await: an event is either given or will be.
@@ -38,6 +59,7 @@ impl EventReader {
     /// A refusal that waiting does not mend, such as a cursor that the coordinator does not know.
     pub async fn next(&mut self) -> Result<Event, ClientError> {
         loop {
+            self.ready().await?;
             match self.advance().await {
                 Ok(Some(event)) => {
                     self.failures = 0;
@@ -45,26 +67,32 @@ impl EventReader {
                     return Ok(event);
                 }
                 // The server closes streams at will.
-                Ok(None) => {}
-                Err(error) if error.is_transient() => {
-                    self.failures += 1;
-                    if self.failures == 1 {
-                        tracing::warn!(%error, "lost the event stream; reconnecting");
-                    }
+                Ok(None) => {
+                    self.connection = None;
+                    tokio::time::sleep(self.client.inner.retry.pause(1)).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => self.lost(error).await?,
             }
-            self.connection = None;
-            tokio::time::sleep(self.client.inner.retry.pause(self.failures.max(1))).await;
         }
     }
 
-    /// The next event of the present connection, made if there is none; `None` at its end.
-    async fn advance(&mut self) -> Result<Option<Event>, ClientError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.connect().await?);
+    /// Lets go of the connection, and waits before the next, unless there is no point in one.
+    async fn lost(&mut self, error: ClientError) -> Result<(), ClientError> {
+        self.connection = None;
+        if !error.is_transient() {
+            return Err(error);
         }
-        let connection = self.connection.as_mut().expect("it was made above");
+        self.failures += 1;
+        if self.failures == 1 {
+            tracing::warn!(%error, "lost the event stream; reconnecting");
+        }
+        tokio::time::sleep(self.client.inner.retry.pause(self.failures)).await;
+        Ok(())
+    }
+
+    /// The next event of the present connection; `None` at its end, or where there is none.
+    async fn advance(&mut self) -> Result<Option<Event>, ClientError> {
+        let Some(connection) = self.connection.as_mut() else { return Ok(None) };
         loop {
             if let Some(frame) = connection.parser.next_frame() {
                 if let Some(event) = read_event(&frame) {
@@ -82,14 +110,16 @@ impl EventReader {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, ClientError> {
+    async fn connect(&mut self) -> Result<(), ClientError> {
         let mut call = Call::get(routes::EVENTS).query(&EventsQuery { after: self.after.clone() })?;
         call.headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         if let Some(value) = self.after.as_ref().and_then(|after| HeaderValue::from_str(&after.0).ok()) {
             call.headers.insert(HeaderName::from_static("last-event-id"), value);
         }
         let response = self.client.stream(&call).await?;
-        Ok(Connection { response, parser: Parser::default() })
+        self.gaps += u64::from(self.after.is_none());
+        self.connection = Some(Connection { response, parser: Parser::default() });
+        Ok(())
     }
 }
 

@@ -87,8 +87,8 @@ impl Client {
         &self.inner.base
     }
 
-    /// The coordinator's service time now, as far as this machine can tell, in ms. Good enough to date a request or to
-    /// plan a heartbeat; deadlines are judged by the coordinator alone.
+    /// The coordinator's service time now, as far as this machine can tell, in ms: not before it, but perhaps ahead of
+    /// it. Good enough to date a request; deadlines are judged by the coordinator alone.
     #[must_use]
     pub fn service_time_ms(&self) -> i64 {
         self.inner.clock.now_ms()
