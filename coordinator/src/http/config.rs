@@ -121,13 +121,16 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<HttpConfig, ConfigError> {
-        HttpConfig::from_lookup(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned()))
+        HttpConfig::from_lookup(|name| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned())
+        })
     }
 
     #[test]
     fn settings_change_what_they_name_and_nothing_else() {
         assert_eq!(read(&[]).unwrap(), HttpConfig::default());
-        let config = read(&[("GAINSAY_HTTP_ANSWER_MS", "1500"), ("GAINSAY_HTTP_LEASES_PER_MINUTE", "60")]).unwrap();
+        let config =
+            read(&[("GAINSAY_HTTP_ANSWER_MS", "1500"), ("GAINSAY_HTTP_LEASES_PER_MINUTE", "60")]).unwrap();
         assert_eq!(config.answer_time, Duration::from_millis(1_500));
         assert_eq!(config.leases.every, Duration::from_secs(1));
         assert_eq!(config.registrations, HttpConfig::default().registrations);
