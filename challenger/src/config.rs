@@ -122,7 +122,7 @@ mod tests {
     fn a_rate_takes_its_part_of_the_draws() {
         let part = |rate: &str| {
             let rate: SampleRate = rate.parse().unwrap();
-            (0..1_000_u64).filter(|draw| rate.takes(draw * (u64::MAX / 1_000))).count()
+            (0..1_000_u64).filter(|draw| rate.takes((2 * draw + 1) * (u64::MAX / 2_000))).count()
         };
         assert_eq!(part("0"), 0);
         assert_eq!(part("0.25"), 250);

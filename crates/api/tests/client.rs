@@ -265,6 +265,25 @@ async fn the_event_stream_goes_on_behind_the_last_event_it_gave() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_before_its_first_event_says_that_there_was_a_gap() {
+    let kind = EventKind::ModelReady { model: ModelId::from_bytes([4; 32]), name: "toy".into() };
+    let event = Event { id: EventCursor("1-1".into()), at_ms: 1, kind };
+    let frame = format!("data: {}\n\n", serde_json::to_string(&event).unwrap());
+    let (client, _) = client(move |before, _| match before {
+        0 => response(200, "text/event-stream", b": listening\n\n"),
+        _ => response(200, "text/event-stream", frame.as_bytes()),
+    })
+    .await;
+    let mut events = client.events(None);
+    events.ready().await.unwrap();
+    assert_eq!(events.gaps(), 1);
+    assert_eq!(events.next().await.unwrap(), event);
+    assert_eq!(events.gaps(), 2);
+    assert_eq!(events.next().await.unwrap(), event);
+    assert_eq!(events.gaps(), 2, "behind an event there is a place to go on from");
+}
+
+#[tokio::test]
 async fn a_blob_whose_download_is_cut_goes_on_where_it_stopped() {
     let blob: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
     let hash = tensor_commitment(&blob);
