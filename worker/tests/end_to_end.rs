@@ -261,7 +261,7 @@ async fn a_worker_that_was_killed_defends_from_what_it_kept() {
     assert_eq!(dispute.claim, claim);
     assert_eq!(dispute.decision.unwrap().reason, VerdictReason::Referee);
     challenger.until(|summary| summary.won == 1).await;
-    second.until(|summary| summary.moves >= 3).await;
+    second.until(|summary| summary.moves >= 2).await;
     let (second, challenger) = (second.stop().await, challenger.stop().await);
     assert_eq!((second.claims, second.lies), (1, 1), "the same bytes were posted again: {second:?}");
     assert_eq!(challenger.won, 1, "{challenger:?}");
