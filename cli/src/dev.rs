@@ -51,7 +51,7 @@ impl DevArguments {
             Stage::new(dir.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
 
         spinner.set_message("starting the coordinator");
-        let token = secret(&dir.join("operator.token"), || cast::random_token())?;
+        let token = secret(&dir.join("operator.token"), cast::random_token)?;
         let settings = [("GAINSAY_OPERATOR_TOKEN", token.clone())];
         let url = stage.coordinator(&self.listen.to_string(), &settings).await?;
         let client = Client::connect(&url).await.context("the coordinator does not answer")?;

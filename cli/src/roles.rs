@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gainsay_coordinator::Coordinator;
 use gainsay_coordinator::config::Config;
+use gainsay_coordinator::{Coordinator, HttpConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -73,7 +73,9 @@ impl CoordinatorArguments {
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
-        let running = Coordinator::new(config).start().await.context("the coordinator cannot start")?;
+        let http = HttpConfig::from_lookup(|name| std::env::var(name).ok())?;
+        let running =
+            Coordinator::new(config).http(http).start().await.context("the coordinator cannot start")?;
         if self.announce {
             println!("{ANNOUNCEMENT}{}", running.url());
         }

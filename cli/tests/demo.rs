@@ -1,5 +1,7 @@
 //! The whole path as a newcomer runs it: real processes, a real database, the real model.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
