@@ -31,9 +31,9 @@ struct Loader<'a> {
     tensors: &'a [TensorSpec],
     weights: &'a [Arc<[u8]>],
     kernels: Kernels,
-    /// What has been packed, by the weights that a linear map reads: a map that occurs twice, fused and on its own,
-    /// is packed once.
-    packed: HashMap<Vec<u32>, Arc<LinearWeights>>,
+    /// What has been packed, by a linear map's kind and the weights that it reads: a map that occurs twice, fused and
+    /// on its own, is packed once. Maps of the same weights may differ in the width of their activations.
+    packed: HashMap<(LinearKind, Vec<u32>), Arc<LinearWeights>>,
 }
 
 impl Loader<'_> {
@@ -71,16 +71,18 @@ impl Loader<'_> {
     }
 
     fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Arc<LinearWeights> {
-        if let Some(packed) = self.packed.get(&weights) {
+        let key = (kind, weights);
+        if let Some(packed) = self.packed.get(&key) {
             return Arc::clone(packed);
         }
+        let weights = &key.1;
         let packed = Arc::new(match kind {
-            LinearKind::F32 => self.pack_f32(&weights),
+            LinearKind::F32 => self.pack_f32(weights),
             LinearKind::Int8 { group, activation_bits } => {
-                self.pack_int8(&weights, group as usize, activation_bits)
+                self.pack_int8(weights, group as usize, activation_bits)
             }
         });
-        self.packed.insert(weights, Arc::clone(&packed));
+        self.packed.insert(key, Arc::clone(&packed));
         packed
     }
 

@@ -154,19 +154,35 @@ impl Model {
             Some(before) if self.reads_layer_input(layer, op) => self.layer_output(job, before, fault)?,
             _ => Vec::new(),
         };
-        let missing = RunError::NotExpanded { layer, op, element };
-        self.virtual_ops_from(job, (layer, op, element), &ops, &input).ok_or(missing)
+        self.virtual_ops_from(job, (layer, op, element), &ops, &input)
     }
 
-    fn reads_layer_input(&self, layer: u32, op: u32) -> bool {
+    /// [`Model::virtual_ops`] from what a run has given before: `ops` are those of [`Model::layer_ops`], `layer_input` is
+    /// the output of the layer before, or empty where the op does not read it. Runs nothing.
+    ///
+    /// # Errors
+    /// [`RunError::NotExpanded`] where the element has no virtual layer, or the tensors lack what it is computed from.
+    pub fn virtual_ops_from(
+        &self,
+        job: &JobInput,
+        (layer, op, element): (u32, u32, u64),
+        ops: &[impl AsRef<[u8]>],
+        layer_input: &[u8],
+    ) -> Result<Vec<Vec<u8>>, RunError> {
+        let outputs = self.steps(job, (layer, op, element), ops, layer_input);
+        outputs.ok_or(RunError::NotExpanded { layer, op, element })
+    }
+
+    /// Whether an op reads the output of the layer before.
+    pub fn reads_layer_input(&self, layer: u32, op: u32) -> bool {
         self.0.model.op(layer, op).is_some_and(|op| op.inputs.contains(&Operand::LayerInput))
     }
 
-    fn virtual_ops_from(
+    fn steps(
         &self,
         job: &JobInput,
         (layer, op_index, element): (u32, u32, u64),
-        ops: &[Vec<u8>],
+        ops: &[impl AsRef<[u8]>],
         layer_input: &[u8],
     ) -> Option<Vec<Vec<u8>>> {
         let model = &self.0.model;
@@ -182,7 +198,7 @@ impl Model {
             }
             Operand::Op(op) => {
                 let width = model.output_type(layer, op)?.width as usize;
-                Some(Rows { bytes: ops.get(op as usize)?, width })
+                Some(Rows { bytes: ops.get(op as usize)?.as_ref(), width })
             }
             Operand::Weight(_) | Operand::Job(_) => None,
         };
@@ -195,7 +211,7 @@ impl Model {
             _ => return None,
         };
         let start = usize::try_from(element).ok()?.checked_mul(size_of::<f32>())?;
-        outputs.push(ops.get(op_index as usize)?.get(start..start + size_of::<f32>())?.to_vec());
+        outputs.push(ops.get(op_index as usize)?.as_ref().get(start..start + size_of::<f32>())?.to_vec());
         Some(outputs)
     }
 

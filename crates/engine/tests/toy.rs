@@ -8,7 +8,7 @@ use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
 use gainsay_engine::{Fault, LoadError, Model, Options, RunError, Simd};
 use gainsay_program::toy::{Toy, ToyOptions};
-use gainsay_program::{ArithmeticProfile, Dtype, JobInput, reference};
+use gainsay_program::{ArithmeticProfile, Dtype, JobInput, LinearKind, Op, OpKind, Operand, reference};
 use proptest::prelude::*;
 
 fn toys() -> Vec<ToyOptions> {
@@ -209,6 +209,28 @@ fn a_fault_shows_in_the_last_virtual_op_only() {
     let faulty = model.virtual_ops(&job, 1, op, 77, Some(&fault)).unwrap();
     assert_eq!(honest[..3], faulty[..3]);
     assert_ne!(honest[3], faulty[3]);
+}
+
+/// Of two maps of the same weights, only one may run with activations of eight bits.
+#[test]
+fn linear_maps_that_share_weights_keep_their_own_activations() {
+    let options = ToyOptions { arithmetic: ArithmeticProfile::ExactInt8V1, ..ToyOptions::default() };
+    let mut toy = Toy::new(&options).unwrap();
+    let mut manifest = toy.model.manifest().clone();
+    let ops = &mut manifest.program.layers[1].ops;
+    let linear = ops.iter().find(|op| matches!(op.kind, OpKind::Linear(_))).unwrap().clone();
+    let OpKind::Linear(LinearKind::Int8 { group, .. }) = linear.kind else { panic!("an int8 toy") };
+    let finer = LinearKind::Int8 { group, activation_bits: ActivationBits::Sixteen };
+    let last = ops.len() as u32 - 1;
+    let sum = [last + 1, last].map(Operand::Op).to_vec();
+    ops.push(Op { kind: OpKind::Linear(finer), ..linear });
+    ops.push(Op { kind: OpKind::Add, inputs: sum });
+    toy.model = manifest.validate().unwrap();
+    let job = toy.job(1, &[9, 2]);
+    let expected = reference::run(&toy.model, &toy.weights, &job).unwrap();
+    for model in engines(&toy) {
+        assert_agrees(&model, &job, &expected, None);
+    }
 }
 
 #[test]
