@@ -55,9 +55,10 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self, wanted: impl Fn(&EventKind) -> bool, interval: Duration) {
-        // Whoever is told to look at everything must not miss what happens while it does: the stream comes first.
+        // Whoever is told to look at everything must not miss what happens while it does: the stream comes first. But
+        // not at any price: a stream that cannot be had keeps nobody from looking, and is a gap when it comes.
         if let Some(events) = &mut self.events
-            && let Err(error) = events.ready().await
+            && let Ok(Err(error)) = tokio::time::timeout(interval, events.ready()).await
         {
             self.give_up(&error);
         }

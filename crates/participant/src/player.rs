@@ -13,10 +13,14 @@ use gainsay_commitment::{Canonical, ClaimId, DisputeId, SecretKey, Signed};
 use gainsay_protocol::strategy::{ChallengerStep, StrategyError, WorkerStep, challenger_next, worker_next};
 use gainsay_protocol::{Dispute, SignedMove};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Claims whose runs a player keeps at hand.
-const HANDS: usize = 4;
+/// Claims whose runs a player keeps at hand. Many may be disputed at once, and each that is not at hand when its turn
+/// comes is run again while its clock runs.
+const HANDS: usize = 1024;
+/// Bytes of outputs and tensors that they hold together (but never less than the newest).
+const HANDS_BYTES: usize = 2 << 30;
 /// Moves of one side in one dispute, far beyond what any game takes: a stop for a coordinator gone astray.
 const MAX_MOVES: u32 = 1_000;
 
@@ -26,13 +30,15 @@ pub struct Hand {
     pub dossier: Dossier,
     /// The run, honest or not. Held only while a move is computed, off the async threads.
     trace: Mutex<EngineTrace>,
+    /// What the trace held after the last move.
+    trace_bytes: AtomicUsize,
 }
 
 impl Hand {
     /// A hand that plays from `trace`.
     #[must_use]
     pub fn new(dossier: Dossier, trace: EngineTrace) -> Arc<Self> {
-        Arc::new(Self { dossier, trace: Mutex::new(trace) })
+        Arc::new(Self { dossier, trace: Mutex::new(trace), trace_bytes: AtomicUsize::new(0) })
     }
 
     /// A hand that plays from an honest run.
@@ -50,9 +56,15 @@ impl Hand {
         let hand = self.clone();
         let computed = tokio::task::spawn_blocking(move || {
             let mut trace = hand.trace.lock().expect("a strategy does not panic");
-            compute(&hand.dossier, &mut trace)
+            let computed = compute(&hand.dossier, &mut trace);
+            hand.trace_bytes.store(trace.held_bytes(), Ordering::Relaxed);
+            computed
         });
         computed.await.expect("a strategy does not panic")
+    }
+
+    fn bytes(&self) -> usize {
+        self.dossier.claim.output.len() + self.trace_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -68,15 +80,21 @@ impl Hands {
         let at = self.held.iter().position(|hand| hand.dossier.id() == claim)?;
         let hand = self.held.remove(at)?;
         self.held.push_back(hand.clone());
+        self.let_go();
         Some(hand)
     }
 
-    /// Takes a hand, and lets go of the one that was not played for longest if there are too many.
+    /// Takes a hand, and lets go of those that were not played for longest if there are too many or too much.
     pub fn put(&mut self, hand: Arc<Hand>) {
         self.held.retain(|held| held.dossier.id() != hand.dossier.id());
         self.held.push_back(hand);
-        if self.held.len() > HANDS {
-            self.held.pop_front();
+        self.let_go();
+    }
+
+    fn let_go(&mut self) {
+        let mut bytes: usize = self.held.iter().map(|hand| hand.bytes()).sum();
+        while self.held.len() > HANDS || (self.held.len() > 1 && bytes > HANDS_BYTES) {
+            bytes = bytes.saturating_sub(self.held.pop_front().map_or(0, |hand| hand.bytes()));
         }
     }
 }

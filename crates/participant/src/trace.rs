@@ -6,6 +6,7 @@ use gainsay_engine::Fault;
 use gainsay_program::{JobInput, OpPlace, Scope, TensorRef};
 use gainsay_protocol::{TensorData, TraceError, TraceSource};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bytes of tensors that a trace keeps between questions.
 const CACHE_BYTES: usize = 512 << 20;
@@ -41,6 +42,12 @@ impl EngineTrace {
         Self { model, job, fault, cache: Cache::new(CACHE_BYTES) }
     }
 
+    /// Bytes of the tensors that it keeps.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
     fn of_group(&mut self, group: Group, index: usize, tensor: TensorRef) -> Result<TensorData, TraceError> {
         if let Some(tensors) = self.cache.get(group) {
             return tensors.get(index).cloned().ok_or_else(|| TraceError::new(tensor, NoSuchTensor));
@@ -49,9 +56,45 @@ impl EngineTrace {
         let computed = match group {
             Group::Layer(layer) => engine.layer_ops(&self.job, layer, fault),
             Group::Output(layer) => engine.layer_output(&self.job, layer, fault).map(|output| vec![output]),
-            Group::Virtual { layer, op, element } => engine.virtual_ops(&self.job, layer, op, element, fault),
+            Group::Virtual { layer, op, element } => {
+                return self.of_virtual(layer, op, element, index, tensor);
+            }
         };
         let computed = computed.map_err(|error| TraceError::new(tensor, error))?;
+        self.keep(group, computed, index, tensor)
+    }
+
+    /// From the layer's ops, which one run gives for all of its elements: whoever disputes many elements at once must
+    /// not have the model run again for each.
+    fn of_virtual(
+        &mut self,
+        layer: u32,
+        op: u32,
+        element: u64,
+        index: usize,
+        tensor: TensorRef,
+    ) -> Result<TensorData, TraceError> {
+        let ops: Vec<_> = (0..self.model.model().ops(layer).len())
+            .map(|op| self.of_group(Group::Layer(layer), op, tensor).map(|output| output.bytes))
+            .collect::<Result<_, _>>()?;
+        let input = match layer.checked_sub(1) {
+            Some(before) if self.model.engine().reads_layer_input(layer, op) => {
+                self.tensor(TensorRef::LayerOutput(before))?.bytes
+            }
+            _ => Arc::default(),
+        };
+        let computed = self.model.engine().virtual_ops_from(&self.job, (layer, op, element), &ops, &input);
+        let computed = computed.map_err(|error| TraceError::new(tensor, error))?;
+        self.keep(Group::Virtual { layer, op, element }, computed, index, tensor)
+    }
+
+    fn keep(
+        &mut self,
+        group: Group,
+        computed: Vec<Vec<u8>>,
+        index: usize,
+        tensor: TensorRef,
+    ) -> Result<TensorData, TraceError> {
         let tensors: Vec<TensorData> = computed.into_iter().map(TensorData::new).collect();
         let found = tensors.get(index).cloned();
         self.cache.put(group, tensors);
@@ -118,7 +161,6 @@ mod tests {
     use super::*;
     use gainsay_engine::Options;
     use gainsay_program::toy::{Toy, ToyOptions};
-    use std::sync::Arc;
 
     fn trace(fault: Option<Fault>) -> (EngineTrace, JobInput) {
         let toy = Toy::new(&ToyOptions::default()).unwrap();
@@ -143,6 +185,26 @@ mod tests {
                 assert_eq!(last.commitment(), *commitment, "{fault:?}, layer {layer}");
             }
         }
+    }
+
+    #[test]
+    fn virtual_ops_come_from_the_ops_of_the_layer_and_equal_the_engines() {
+        let (mut trace, job) = trace(None);
+        let mut expanded = 0;
+        for layer in 0..trace.model.model().layer_count() {
+            for op in 0..trace.model.model().ops(layer).len() as u32 {
+                let Ok(expected) = trace.model.engine().virtual_ops(&job, layer, op, 5, None) else {
+                    continue;
+                };
+                for (index, expected) in (0..).zip(&expected) {
+                    let scope = Scope::Virtual { op, element: 5 };
+                    let found = trace.tensor(TensorRef::Op(OpPlace { layer, scope, op: index })).unwrap();
+                    assert_eq!(&found.bytes[..], &expected[..], "layer {layer} op {op}, virtual op {index}");
+                }
+                expanded += 1;
+            }
+        }
+        assert!(expanded >= 2, "only {expanded} elements were expanded");
     }
 
     #[test]
