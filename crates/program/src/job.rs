@@ -1,6 +1,6 @@
 //! What a model is run on.
 
-use crate::limits::MAX_JOB_TOKENS;
+use crate::limits::{MAX_JOB_TOKENS, MAX_OUTPUT_BYTES};
 
 /// The token ids of a job's sequences, concatenated, with the offsets where sequences begin and end.
 ///
@@ -56,6 +56,12 @@ pub enum JobError {
         tokens: u64,
         /// The model's limit.
         max_sequence: u32,
+    },
+    /// No claim could carry the answer.
+    #[error("the answer would have {bytes} bytes; at most {MAX_OUTPUT_BYTES} are allowed")]
+    OutputTooLong {
+        /// Its length.
+        bytes: u64,
     },
     /// A token id is outside the vocabulary.
     #[error("token {index} has id {id}; the model's vocabulary holds {vocabulary}")]

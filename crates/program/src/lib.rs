@@ -35,8 +35,8 @@ pub use gainsay_arithmetic::int8::ActivationBits;
 pub use element::{ElementError, element};
 pub use job::{JobError, JobInput, Sequence};
 pub use limits::{
-    Cost, MAX_JOB_TOKENS, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS_PER_LAYER, MAX_SEQUENCE, MAX_TENSORS,
-    MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
+    Cost, MAX_JOB_TOKENS, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
+    MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
 pub use manifest::{ArithmeticProfile, Manifest, TensorSpec};
 pub use oracle::{Missing, Oracle};

@@ -20,6 +20,8 @@ pub(crate) const MAX_GROUP: u32 = gainsay_arithmetic::int8::MAX_GROUP as u32;
 pub const MAX_SEQUENCE: u32 = 1 << 17;
 /// Tokens of one job, all sequences together.
 pub const MAX_JOB_TOKENS: usize = 1 << 20;
+/// Bytes of a job's answer: what a claim can carry.
+pub const MAX_OUTPUT_BYTES: u64 = 64 << 20;
 /// Bytes of chunks and paths that one op element may need as a witness.
 pub const MAX_WITNESS_BYTES: u64 = 4 << 20;
 /// Multiplications, additions and function calls that one op element may cost.

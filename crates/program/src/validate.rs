@@ -6,8 +6,8 @@ use gainsay_commitment::ModelId;
 
 use crate::job::{JobError, JobInput, Sequence};
 use crate::limits::{
-    self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_SEQUENCE, MAX_TENSORS, MAX_WIDTH,
-    MAX_WITNESS_BYTES, MAX_WORK,
+    self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
+    MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
 use crate::shapes::{OpError, OutputType, infer};
 use crate::{
@@ -174,18 +174,22 @@ impl ValidatedModel {
         self.layer_output_type(self.layer_count() - 1).expect("validation refuses empty programs").width
     }
 
-    /// Refuses a job with ids outside the vocabulary or sequences longer than the model takes.
+    /// Refuses a job with ids outside the vocabulary, sequences longer than the model takes, or an answer longer than
+    /// a claim can carry.
     pub fn check_job(&self, job: &JobInput) -> Result<(), JobError> {
         let Manifest { vocabulary, max_sequence, .. } = self.manifest;
         if let Some((index, &id)) = job.token_ids().iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
             return Err(JobError::UnknownToken { index, id, vocabulary });
         }
-        match job.sequences().find(|sequence| sequence.len > max_sequence.into()) {
-            None => Ok(()),
-            Some(Sequence { index, len, .. }) => {
-                Err(JobError::SequenceTooLong { sequence: index, tokens: len, max_sequence })
-            }
+        if let Some(Sequence { index, len, .. }) =
+            job.sequences().find(|sequence| sequence.len > max_sequence.into())
+        {
+            return Err(JobError::SequenceTooLong { sequence: index, tokens: len, max_sequence });
         }
+        let answer =
+            Shape { rows: job.sequence_count(), width: self.answer_width().into(), dtype: Dtype::F32 };
+        let bytes = answer.bytes();
+        if bytes > MAX_OUTPUT_BYTES { Err(JobError::OutputTooLong { bytes }) } else { Ok(()) }
     }
 
     /// The tensor that an op of `layer` reads through `operand`, or nothing for a column of the job and for the

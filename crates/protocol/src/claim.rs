@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The longest output that a claim may carry, in bytes.
-pub const MAX_OUTPUT_BYTES: usize = 64 << 20;
+pub const MAX_OUTPUT_BYTES: usize = gainsay_program::MAX_OUTPUT_BYTES as usize;
 
 /// What a worker promises about one job.
 ///

@@ -284,6 +284,16 @@ fn jobs_must_fit_the_model() {
 }
 
 #[test]
+fn an_answer_that_no_claim_can_carry_is_refused() {
+    let gather = Op { kind: OpKind::Gather, inputs: vec![Operand::Job(JobField::Ids), Operand::Weight(0)] };
+    let pool = Op { kind: OpKind::MeanPool, inputs: vec![Operand::Op(0)] };
+    let model = manifest(&[(Dtype::F32, 1, MAX_WIDTH)], vec![gather, pool]).validate().unwrap();
+    let check = |sequences: usize| model.check_job(&JobInput::new(vec![[0]; sequences]).unwrap());
+    assert_eq!(check(16), Ok(()));
+    assert_eq!(check(17), Err(JobError::OutputTooLong { bytes: 17 << 22 }));
+}
+
+#[test]
 fn every_token_knows_its_sequence() {
     let job = JobInput::new([vec![7; 3], vec![8], vec![9; 2]]).expect("three sequences");
     let of_token: Vec<_> =
