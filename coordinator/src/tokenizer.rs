@@ -4,10 +4,35 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gainsay_commitment::TensorCommitment;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 /// Tokenizers kept decoded; a vocabulary of 30,000 words takes some ten megabytes.
 const CACHE_MAX: usize = 8;
+
+/// What may change a text. Not what its file can make replace one character by a million.
+const NORMALIZERS: [&str; 8] =
+    ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Strip", "StripAccents"];
+/// What may cut a text into words. Not patterns of the file's own, which may take for ever.
+const PRE_TOKENIZERS: [&str; 9] = [
+    "BertPreTokenizer",
+    "ByteLevel",
+    "Delimiter",
+    "Digits",
+    "Metaspace",
+    "Punctuation",
+    "UnicodeScripts",
+    "Whitespace",
+    "WhitespaceSplit",
+];
+/// What may put special tokens around a text.
+const POST_PROCESSORS: [&str; 4] = ["BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"];
+/// What may cut words into tokens.
+const MODELS: [&str; 3] = ["BPE", "WordLevel", "WordPiece"];
+/// Pieces of a template, and ids of one of its special tokens.
+const PIECES_MAX: usize = 8;
+/// Characters of the words that WordPiece looks up; it takes their square.
+const WORD_CHARS_MAX: u64 = 1_000;
 
 /// Why text did not become token ids.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +54,19 @@ pub(crate) enum TokenizerError {
 pub(crate) struct TextTokenizer(Tokenizer);
 
 impl TextTokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`. Anybody can publish a model, so a file may do only what costs time and memory in
+    /// proportion to the text.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(TokenizerError::Load)?;
-        tokenizer.with_truncation(None).map_err(TokenizerError::Load)?;
-        tokenizer.with_padding(None);
+        let mut file: Value =
+            serde_json::from_slice(bytes).map_err(|error| TokenizerError::Load(error.into()))?;
+        check(&file).map_err(|what| TokenizerError::Load(what.into()))?;
+        if let Some(fields) = file.as_object_mut() {
+            for unused in ["truncation", "padding", "decoder"] {
+                fields.insert(unused.to_owned(), Value::Null);
+            }
+        }
+        // Written anew: what is read is what was checked, whatever the file says twice.
+        let tokenizer = Tokenizer::from_bytes(file.to_string()).map_err(TokenizerError::Load)?;
         Ok(Self(tokenizer))
     }
 
@@ -43,15 +76,71 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// All texts in order, off the threads that serve requests: long texts take milliseconds, and a hostile
-    /// tokenizer file may make it more.
+    /// All texts in order, off the threads that serve requests: long texts take milliseconds. `turn` is dropped when
+    /// the work is over, which is not when nobody waits for it any more.
     pub(crate) async fn encode_all(
         self: Arc<Self>,
         texts: Vec<String>,
+        turn: impl Send + 'static,
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
-        let work = move || texts.iter().map(|text| self.encode(text)).collect();
+        let work = move || {
+            let _turn = turn;
+            texts.iter().map(|text| self.encode(text)).collect()
+        };
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(TokenizerError::Panicked))
     }
+}
+
+/// Whether a file holds only what is known to be bounded.
+fn check(file: &Value) -> Result<(), &'static str> {
+    let known = chain(&file["normalizer"], "normalizers", &NORMALIZERS)
+        && chain(&file["pre_tokenizer"], "pretokenizers", &PRE_TOKENIZERS)
+        && chain(&file["post_processor"], "processors", &POST_PROCESSORS)
+        && file["model"]["type"].as_str().is_some_and(|name| MODELS.contains(&name));
+    let word = &file["model"]["max_input_chars_per_word"];
+    let processor = &file["post_processor"];
+    let none = Vec::new();
+    let templates = processor["processors"].as_array().unwrap_or(&none).iter().chain([processor]);
+    if !known {
+        Err("it asks for a step that is not offered here")
+    } else if !word.is_null() && word.as_u64().is_none_or(|chars| chars > WORD_CHARS_MAX) {
+        Err("it asks for words that are too long")
+    } else if !templates.clone().all(is_short) {
+        Err("it puts too many special tokens around a text")
+    } else {
+        Ok(())
+    }
+}
+
+/// Nothing, one known step, or a sequence of different ones.
+fn chain(part: &Value, steps: &str, known: &[&str]) -> bool {
+    let is_known = |name: &str| known.contains(&name);
+    match (part.is_null(), part["type"].as_str()) {
+        (true, _) => true,
+        (false, Some("Sequence")) => {
+            let Some(steps) = part[steps].as_array() else { return false };
+            let names: Option<Vec<&str>> = steps.iter().map(|step| step["type"].as_str()).collect();
+            let Some(names) = names else { return false };
+            let once = |(place, name): (usize, &&str)| !names[..place].contains(name);
+            names.len() <= known.len()
+                && names.iter().all(|name| is_known(name))
+                && names.iter().enumerate().all(once)
+        }
+        (false, name) => name.is_some_and(is_known),
+    }
+}
+
+/// Whether a post-processor, where it is a template, adds a few tokens.
+fn is_short(processor: &Value) -> bool {
+    let few = |list: &Value| list.as_array().is_some_and(|list| list.len() <= PIECES_MAX);
+    if processor["type"] != "TemplateProcessing" {
+        return true;
+    }
+    let special = processor["special_tokens"].as_object();
+    few(&processor["single"])
+        && few(&processor["pair"])
+        && special
+            .is_some_and(|tokens| tokens.values().all(|token| few(&token["ids"]) && few(&token["tokens"])))
 }
 
 /// The tokenizers used last, by the hash of their file.
@@ -77,8 +166,13 @@ impl Tokenizers {
         &self,
         hash: TensorCommitment,
         json: Vec<u8>,
+        turn: impl Send + 'static,
     ) -> Result<Arc<TextTokenizer>, TokenizerError> {
-        let decoded = tokio::task::spawn_blocking(move || TextTokenizer::from_json(&json)).await;
+        let work = move || {
+            let _turn = turn;
+            TextTokenizer::from_json(&json)
+        };
+        let decoded = tokio::task::spawn_blocking(work).await;
         let tokenizer = Arc::new(decoded.unwrap_or(Err(TokenizerError::Panicked))?);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|(kept, _)| *kept != hash);
@@ -92,6 +186,8 @@ impl Tokenizers {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// A word tokenizer whose file asks for truncation to two tokens and padding to eight, as all-MiniLM's
@@ -122,16 +218,54 @@ mod tests {
         }
     }
 
+    /// Each of these turned one short text into more than any memory holds, or into work without end.
+    #[test]
+    fn a_file_that_blows_up_a_text_is_refused() {
+        let bomb = |part: &str, with: Value| {
+            let mut file: Value = serde_json::from_str(FILE).unwrap();
+            file[part] = with;
+            TextTokenizer::from_json(file.to_string().as_bytes())
+        };
+        let swell = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaaaaaaaa"});
+        let many = json!({"type": "Sequence", "normalizers": vec![swell.clone(); 12]});
+        let doubling =
+            json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+        let doublings = json!({"type": "Sequence", "pretokenizers": vec![doubling.clone(); 32]});
+        let pattern =
+            json!({"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": false});
+        let nested = json!({"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": []}]});
+        let pieces = vec![json!({"SpecialToken": {"id": "one", "type_id": 0}}); 1_000];
+        let special = json!({"one": {"id": "one", "ids": [1], "tokens": ["one"]}});
+        let template =
+            json!({"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": special});
+        let word = json!({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 1_000_000, "vocab": {"[UNK]": 0}});
+        for (part, with) in [
+            ("normalizer", swell),
+            ("normalizer", many),
+            ("normalizer", nested),
+            ("pre_tokenizer", doublings),
+            ("pre_tokenizer", pattern),
+            ("post_processor", template.clone()),
+            ("post_processor", json!({"type": "Sequence", "processors": [template]})),
+            ("model", word),
+        ] {
+            assert!(bomb(part, with.clone()).is_err(), "{part}: {with}");
+        }
+        assert!(bomb("pre_tokenizer", doubling).is_ok());
+        assert!(bomb("normalizer", json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]})).is_ok());
+    }
+
     /// Without a bound, a flood of models would fill the memory.
     #[tokio::test]
     async fn the_cache_keeps_the_ones_used_last() {
         let tokenizers = Tokenizers::default();
         let hash = |n: u8| TensorCommitment::from([n; 32]);
         for n in 0..CACHE_MAX as u8 {
-            tokenizers.load(hash(n), FILE.into()).await.unwrap();
+            tokenizers.load(hash(n), FILE.into(), ()).await.unwrap();
         }
         assert!(tokenizers.cached(hash(0)).is_some());
-        tokenizers.load(hash(200), FILE.into()).await.unwrap();
+        tokenizers.load(hash(200), FILE.into(), ()).await.unwrap();
         assert!(tokenizers.cached(hash(1)).is_none(), "the one unused longest was kept");
         assert!(tokenizers.cached(hash(0)).is_some());
         assert!(tokenizers.cached(hash(200)).is_some());

@@ -100,6 +100,10 @@ impl App {
         if now >= records.claim.window_ends {
             return Err(AppError::WindowClosed { claim, closed: records.claim.window_ends });
         }
+        if disputes::is_disputing(&mut work.tx, records.job.id, claim, challenger.key).await? {
+            let message = "the challenger has an undecided dispute on this claim already".to_owned();
+            return Err(AppError::MoveRefused { code: "duplicate_dispute", message });
+        }
         let parameters = &self.config().parameters;
         let terms = DisputeTerms {
             window_closes: records.claim.window_ends,
@@ -251,11 +255,14 @@ impl App {
     /// There is no such dispute, or it is not paused.
     pub async fn resume_dispute(&self, id: DisputeId) -> AppResult<DisputeView> {
         let mut work = Work::begin(self).await?;
-        let (_, mut stored) = self.lock_dispute(&mut work, id).await?;
+        let (records, mut stored) = self.lock_dispute(&mut work, id).await?;
         let now = work.now().await?;
-        let entry = stored.dispute.resume(now).map_err(|refusal| refused(&refusal))?;
+        let mut entries = vec![stored.dispute.resume(now).map_err(|refusal| refused(&refusal))?];
+        // Other disputes may have brought to light meanwhile what this one waits for.
+        let reveals = disputes::reveals(&mut work.tx, stored.job, stored.dispute.claim()).await?;
+        entries.extend(stored.dispute.advance(&records.decoded.case(), &reveals, now));
         disputes::update(&mut work.tx, stored.job, &stored.dispute).await?;
-        self.append(&mut work, stored.job, &stored.dispute, &[entry]).await?;
+        self.append(&mut work, stored.job, &stored.dispute, &entries).await?;
         work.finish().await?;
         self.dispute(id).await
     }
@@ -270,10 +277,11 @@ impl App {
         let now = clock::now(&mut conn).await?;
         let expired = disputes::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
         drop(conn);
+        let mut done = Ok(());
         for id in &expired {
-            retrying(|| self.expire(*id)).await?;
+            done = done.and(retrying(|| self.expire(*id)).await);
         }
-        Ok(expired.len())
+        done.map(|()| expired.len())
     }
 
     async fn expire(&self, id: DisputeId) -> AppResult<()> {

@@ -16,7 +16,7 @@ use super::{App, AppError, AppResult, ClaimSummary, JobView, Receipt};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, NewJob, StoredJob};
-use crate::store::{self, Connection, StoreError, StoreResult, ledger};
+use crate::store::{self, Connection, StoreError, StoreResult, ledger, parties};
 
 /// How long a wait trusts the bus before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -76,6 +76,8 @@ impl App {
     async fn queue(&self, submitter: OwnerId, new: &[(JobId, Job)]) -> AppResult<()> {
         let limit = self.config().limits.jobs_per_submitter;
         let mut work = Work::begin(self).await?;
+        // One submission of a submitter at a time, or several would each find room for all of their jobs.
+        parties::lock_owner(&mut work.tx, submitter).await?;
         let undecided = jobs::count_undecided(&mut work.tx, submitter, limit).await?;
         if undecided.saturating_add(new.len() as u64) > limit {
             return Err(AppError::LimitReached { what: "undecided jobs", limit });

@@ -124,10 +124,11 @@ impl App {
         let now = clock::now(&mut conn).await?;
         let expired = leases::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
         drop(conn);
+        let mut done = Ok(());
         for (lease, job, worker) in &expired {
-            retrying(|| self.lose_lease(*lease, *job, *worker)).await?;
+            done = done.and(retrying(|| self.lose_lease(*lease, *job, *worker)).await);
         }
-        Ok(expired.len())
+        done.map(|()| expired.len())
     }
 
     async fn lose_lease(&self, lease: LeaseId, job: JobId, worker: PartyId) -> AppResult<()> {
@@ -145,8 +146,10 @@ impl App {
         leases::end(&mut work.tx, &lease, LeaseState::Lost, now).await?;
         jobs::set_state(&mut work.tx, job.id, next).await?;
         let about = About::job(job.id).party(worker);
-        let parameters = &self.config().parameters;
-        work.post(about, rules::lose_lease(lease.owner, lease.stake, parameters));
+        // The stake may have been locked when it was smaller than today's fee.
+        let mut parameters = self.config().parameters.clone();
+        parameters.lost_lease_fee = parameters.lost_lease_fee.min(lease.stake);
+        work.post(about, rules::lose_lease(lease.owner, lease.stake, &parameters));
         let details = json!({ "lease": lease.id.to_string(), "fee": parameters.lost_lease_fee.0 });
         work.event("lease_lost", about, details);
         work.wake(Topic::Queue);

@@ -14,6 +14,8 @@ use crate::store::{Connection, StoreError};
 
 /// Decoded models kept in memory; beyond it they are decoded anew.
 const CACHED_MODELS_MAX: usize = 256;
+/// Bytes of one file, whatever a manifest says.
+const FILE_BYTES_MAX: u64 = 16 << 30;
 
 impl App {
     /// Registers a manifest under its id. What it needs is told by [`ModelView::missing`]. Idempotent.
@@ -43,10 +45,10 @@ impl App {
             let files = needed_files(model.manifest());
             models::insert_files(&mut work.tx, id, &files).await?;
             work.event("model_registered", About::default(), json!({ "model": id, "name": name }));
-            // Other models may have brought every file of this one.
-            if !models::open_complete(&mut work.tx, model.manifest().tokenizer).await?.is_empty() {
-                work.event("model_serving", About::default(), json!({ "model": id }));
-            }
+        }
+        // Other models may have brought every file of this one, or the last of them while it was being registered.
+        for opened in models::open_complete(&mut work.tx, model.manifest().tokenizer).await? {
+            work.event("model_serving", About::default(), json!({ "model": opened }));
         }
         work.finish().await
     }
@@ -122,10 +124,10 @@ impl App {
     /// No manifest names such a file.
     pub async fn begin_blob(&self, hash: TensorCommitment) -> AppResult<BlobUpload> {
         let mut conn = self.connection().await?;
-        let needed = models::needed(&mut conn, hash).await?.ok_or(AppError::UnknownBlob(hash))?;
+        let unstated = self.config().limits.tokenizer_bytes;
+        let limit = models::needed(&mut conn, hash, unstated).await?.ok_or(AppError::UnknownBlob(hash))?;
         drop(conn);
-        let limit = needed.bytes.unwrap_or(self.config().limits.tokenizer_bytes);
-        Ok(self.inner.files.begin(hash, limit).await?)
+        Ok(self.inner.files.begin(hash, limit.min(FILE_BYTES_MAX)).await?)
     }
 
     /// Ends an upload, and opens every model for jobs for which it was the last file. Idempotent: the same file

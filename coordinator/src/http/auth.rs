@@ -14,9 +14,9 @@ use gainsay_api::signing::{PARTY_HEADER, SignedHeaders, SigningError, body_hash}
 use gainsay_commitment::PartyId;
 use gainsay_protocol::ServiceTime;
 
-use super::body;
 use super::error::ApiError;
 use super::state::HttpState;
+use super::{body, parties};
 use crate::app::{App, AppError, AppResult, Provider};
 
 type Extracted<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
@@ -144,6 +144,11 @@ fn signing_error(error: &SigningError) -> ApiError {
 pub(super) trait Signer: Sized + Send + 'static {
     /// The registered holder of the key, in this role.
     fn find(app: &App, key: PartyId) -> impl Future<Output = AppResult<Self>> + Send;
+
+    /// What a request is held to before anything of it is kept.
+    fn limit(_: &HttpRequest, _: &HttpState) -> impl Future<Output = Result<(), ApiError>> {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Any key: for registration, which needs no earlier one.
@@ -172,6 +177,10 @@ impl Signer for Player {
 impl Signer for AnyKey {
     async fn find(_: &App, _: PartyId) -> AppResult<Self> {
         Ok(Self)
+    }
+
+    async fn limit(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
+        parties::limit(request, state).await
     }
 }
 
@@ -213,6 +222,7 @@ impl<R: Signer, const LIMIT: usize> FromRequest for Signed<R, LIMIT> {
         Box::pin(async move {
             let state = state(&request);
             let headers = signed_headers(&request)?;
+            R::limit(&request, &state).await?;
             let body = body::read(&request, &mut payload, LIMIT, state.config.body_time).await?;
             verify(&request, &state, &headers, body_hash(&body))?;
             admit::<R>(&state, &headers).await?;

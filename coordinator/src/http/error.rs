@@ -248,6 +248,7 @@ pub(super) fn move_code(reason: &str) -> ErrorCode {
         "dispute_paused" => ErrorCode::RefereeFailed,
         "move_late" => ErrorCode::ClockExpired,
         "window_closed" => ErrorCode::WindowClosed,
+        "duplicate_dispute" => ErrorCode::DuplicateDispute,
         "foreign_signer" => ErrorCode::Forbidden,
         "out_of_turn" => ErrorCode::WrongTurn,
         "stale_move" => ErrorCode::StaleMove,

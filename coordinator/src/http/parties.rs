@@ -38,11 +38,9 @@ pub(super) async fn register_submitter(
 
 /// `POST /v1/owners`, signed by the key that registers.
 pub(super) async fn register_owner(
-    request: HttpRequest,
     signed: Signed<AnyKey, MAX_BODY>,
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
-    limit(&request, &state).await?;
     let RegisterOwner { name } = body::json(&signed.body)?;
     let key = signed.party;
     let owner = state.call(move |app| async move { app.register_owner(key, &name).await }).await?;
@@ -99,7 +97,7 @@ fn registered(id: PartyId, name: String, role: Role, owner: OwnerId) -> HttpResp
 }
 
 /// Registration needs no earlier one, so that only the address can be held to a rate.
-async fn limit(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
+pub(super) async fn limit(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
     let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
     state.admit(format!("register:{address}"), state.config.registrations, "registrations").await
 }

@@ -32,7 +32,9 @@ pub(super) struct HttpState {
     pub(super) frames: Frames,
     pub(super) overview: Cached,
     /// Requests whose text is being tokenized.
-    pub(super) tokenizing: Semaphore,
+    pub(super) tokenizing: Arc<Semaphore>,
+    /// Room for large bodies, in parts of [`BODY_PART`](super::body::BODY_PART).
+    pub(super) bodies: Arc<Semaphore>,
     /// Event streams that may still be opened.
     pub(super) streams: Arc<Semaphore>,
     /// The runtime of the service itself.
@@ -54,7 +56,8 @@ impl HttpState {
             names: Names::default(),
             frames: Frames::default(),
             overview: Cached::default(),
-            tokenizing: Semaphore::new(cores),
+            tokenizing: Arc::new(Semaphore::new(cores)),
+            bodies: Arc::new(Semaphore::new(super::body::BODY_PARTS)),
             streams,
             core,
             origin: Instant::now(),

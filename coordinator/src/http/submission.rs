@@ -10,6 +10,7 @@ use gainsay_protocol::Amount;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body;
 use super::catalog;
@@ -121,10 +122,19 @@ async fn tokenize(
     texts: Vec<String>,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
     let tokenizer = tokenizer(state, model).await?;
-    let _turn = state.tokenizing.acquire().await.expect("the semaphore is never closed");
-    tokenizer.encode_all(texts).await.map_err(|error| {
+    tokenizer.encode_all(texts, turn(state).await?).await.map_err(|error| {
         let sentence = "The model's tokenizer does not take this text; send token ids in its place";
         ApiError::new(ErrorCode::InvalidRequest, sentence).param("input").caused_by(error)
+    })
+}
+
+/// A turn at tokenizing. It goes along with the work: a client that hangs up does not make room for more.
+async fn turn(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
+    let turn = Arc::clone(&state.tokenizing).acquire_owned();
+    let turn = tokio::time::timeout(state.config.answer_time, turn).await;
+    turn.ok().and_then(Result::ok).ok_or_else(|| {
+        let sentence = "Too many texts are being tokenized; try again, or send token ids in place of text";
+        ApiError::new(ErrorCode::Overloaded, sentence)
     })
 }
 
@@ -134,11 +144,18 @@ async fn tokenizer(state: &HttpState, model: &ModelView) -> Result<Arc<TextToken
         return Ok(tokenizer);
     }
     let blob = state.call(move |app| async move { app.blob(hash).await }).await?;
-    let json = blob.read_all().await.map_err(ApiError::internal)?;
-    state.tokenizers.load(hash, json).await.map_err(|error: TokenizerError| {
+    let unusable = || {
         let sentence = "The model's tokenizer file does not load here; send token ids in place of text";
-        ApiError::new(ErrorCode::ModelIncomplete, sentence).param("model").caused_by(error)
-    })
+        ApiError::new(ErrorCode::ModelIncomplete, sentence).param("model")
+    };
+    // Some model may have brought a file of this hash as a tensor, of any length.
+    if blob.len() > state.app.config().limits.tokenizer_bytes {
+        return Err(unusable());
+    }
+    let turn = turn(state).await?;
+    let json = blob.read_all().await.map_err(ApiError::internal)?;
+    let loaded = state.tokenizers.load(hash, json, turn).await;
+    loaded.map_err(|error: TokenizerError| unusable().caused_by(error))
 }
 
 /// Cuts sequences into jobs, in order: each within both limits, except that a single sequence always fits.

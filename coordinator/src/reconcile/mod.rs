@@ -38,12 +38,10 @@ pub async fn run_due(app: &App) -> AppResult<Round> {
     let mut total = Round::default();
     let batch = usize::try_from(app.config().limits.reconcile_batch).unwrap_or(usize::MAX);
     loop {
-        let round = Round {
-            leases: app.reclaim_leases().await?,
-            disputes: app.expire_disputes().await?,
-            claims: app.finalize_claims().await?,
-            holds: app.pay_out_holds().await?,
-        };
+        // Each is tried whatever became of the others: one that fails must not keep the rest from what is due.
+        let (leases, disputes) = (app.reclaim_leases().await, app.expire_disputes().await);
+        let (claims, holds) = (app.finalize_claims().await, app.pay_out_holds().await);
+        let round = Round { leases: leases?, disputes: disputes?, claims: claims?, holds: holds? };
         total.leases += round.leases;
         total.disputes += round.disputes;
         total.claims += round.claims;
@@ -96,7 +94,7 @@ async fn do_due(app: App) -> AppResult<()> {
     Ok(())
 }
 
-async fn every_period<F: Future<Output = AppResult<()>>>(
+async fn every_period<F: Future<Output = AppResult<()>> + Send + 'static>(
     app: App,
     mut stopped: watch::Receiver<bool>,
     what: &'static str,
@@ -109,11 +107,12 @@ async fn every_period<F: Future<Output = AppResult<()>>>(
             _ = stopped.wait_for(|stop| *stop) => return,
             _ = timer.tick() => {}
         }
-        if let Err(error) = run(app.clone()).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "could not {what}; the next round tries again"
-            );
-        }
+        // A task of its own: a round that panics must not end the timer.
+        let error: Box<dyn std::error::Error> = match tokio::spawn(run(app.clone())).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.into(),
+            Err(broken) => broken.into(),
+        };
+        tracing::error!(error = error.as_ref(), "could not {what}; the next round tries again");
     }
 }

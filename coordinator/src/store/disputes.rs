@@ -259,6 +259,30 @@ pub async fn lock_undecided_of_bond(
     rows.into_iter().map(DisputeRow::read).collect()
 }
 
+/// Whether the challenger has a dispute on the claim that is not decided.
+///
+/// # Errors
+/// The database.
+pub async fn is_disputing(
+    conn: &mut Connection,
+    job: JobId,
+    claim: ClaimId,
+    challenger: PartyId,
+) -> StoreResult<bool> {
+    sqlx::query_scalar(
+        "select exists (
+            select 1 from disputes
+                where job_id = $1 and claim_id = $2 and challenger_id = $3 and ended_ms is null
+        )",
+    )
+    .bind(uuid(job.0))
+    .bind(claim.as_bytes().as_slice())
+    .bind(challenger.as_bytes().as_slice())
+    .fetch_one(conn)
+    .await
+    .map_err(failed("look for a challenger's dispute on a claim"))
+}
+
 /// The newest disputes, newest first.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Functions here load and save; they decide nothing. Whoever needs several of them at once passes the same
 //! [`Tx`]. Rows are locked in one order everywhere, so that transactions wait for each other and never deadlock:
-//! worker, job, lease, claim, dispute, bond, hold, accounts; several of a kind in the order of their keys.
+//! owner, worker, job, lease, claim, dispute, bond, hold, accounts; several of a kind in the order of their keys.
 
 pub mod claims;
 pub mod clock;

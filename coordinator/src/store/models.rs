@@ -122,13 +122,15 @@ pub async fn manifest(conn: &mut Connection, id: ModelId) -> StoreResult<Option<
         .map_err(failed("read a manifest"))
 }
 
-/// The files that a model still waits for, in its order.
+/// The files that a model still waits for, in its order. A file of another length than the manifest gives is not the
+/// one that it means: no opening of its tensor would verify.
 ///
 /// # Errors
 /// The database.
 pub async fn missing_files(conn: &mut Connection, id: ModelId) -> StoreResult<Vec<TensorCommitment>> {
     let rows: Vec<Vec<u8>> = sqlx::query_scalar(
-        "select m.file_hash from model_files m left join files f using (file_hash)
+        "select m.file_hash from model_files m
+                left join files f on f.file_hash = m.file_hash and f.file_bytes = coalesce(m.file_bytes, f.file_bytes)
             where m.model_id = $1 and f.file_hash is null
             group by m.file_hash order by min(m.file_index)",
     )
@@ -139,20 +141,24 @@ pub async fn missing_files(conn: &mut Connection, id: ModelId) -> StoreResult<Ve
     rows.iter().map(|hash| bytes("a file's hash", hash)).collect()
 }
 
-/// Whether some model needs a file of this hash, and its length where a manifest gives it.
+/// The most bytes that some model expects of a file of this hash, `unstated` where its manifest gives no length; none
+/// if no model needs it. The most: a manifest that lies about the length must not keep the file from others.
 ///
 /// # Errors
 /// The database.
-pub async fn needed(conn: &mut Connection, hash: TensorCommitment) -> StoreResult<Option<NeededFile>> {
-    let row: Option<Option<i64>> =
-        sqlx::query_scalar("select min(file_bytes) from model_files where file_hash = $1 group by file_hash")
+pub async fn needed(
+    conn: &mut Connection,
+    hash: TensorCommitment,
+    unstated: u64,
+) -> StoreResult<Option<u64>> {
+    let most: Option<i64> =
+        sqlx::query_scalar("select max(coalesce(file_bytes, $2)) from model_files where file_hash = $1")
             .bind(hash.as_bytes().as_slice())
-            .fetch_optional(conn)
+            .bind(i64::try_from(unstated).unwrap_or(i64::MAX))
+            .fetch_one(conn)
             .await
             .map_err(failed("look up a file"))?;
-    let Some(length) = row else { return Ok(None) };
-    let bytes = length.map(|length| count("a file's length", length)).transpose()?;
-    Ok(Some(NeededFile { hash, bytes }))
+    most.map(|bytes| count("a file's length", bytes)).transpose()
 }
 
 /// Whether a file is stored.
@@ -208,7 +214,9 @@ pub async fn open_complete(conn: &mut Connection, hash: TensorCommitment) -> Sto
             where state = 'incomplete'
                 and model_id in (select model_id from model_files where file_hash = $1)
                 and not exists (
-                    select 1 from model_files m left join files f using (file_hash)
+                    select 1 from model_files m
+                            left join files f
+                                on f.file_hash = m.file_hash and f.file_bytes = coalesce(m.file_bytes, f.file_bytes)
                         where m.model_id = models.model_id and f.file_hash is null
                 )
             returning model_id",

@@ -157,6 +157,19 @@ pub async fn owner_exists(conn: &mut Connection, id: OwnerId) -> StoreResult<boo
         .map_err(failed("look up an owner"))
 }
 
+/// Locks an owner.
+///
+/// # Errors
+/// The database.
+pub async fn lock_owner(conn: &mut Connection, id: OwnerId) -> StoreResult<()> {
+    sqlx::query("select 1 from owners where owner_id = $1 for no key update")
+        .bind(uuid(id.0))
+        .execute(conn)
+        .await
+        .map_err(failed("lock an owner"))?;
+    Ok(())
+}
+
 /// Adds a worker unless its key is registered already.
 ///
 /// # Errors

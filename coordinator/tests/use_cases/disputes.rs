@@ -428,6 +428,24 @@ async fn one_bond_backs_all_disputes_of_a_pair_and_its_loss_ends_them() {
     }
 }
 
+/// Otherwise one bond pays for as many disputes on one claim as it takes to run an honest worker out of time.
+#[tokio::test]
+async fn a_challenger_has_one_dispute_on_a_claim_at_a_time() {
+    let world = World::new().await;
+    let (worker, griefer) = (world.worker("worker").await, world.challenger("griefer").await);
+    let claimed = world.claimed(&worker, Fault::None).await;
+    let wrong = TensorCommitment::from_bytes([5; 32]);
+    claimed.open(&world, &claimed.opening_of(&griefer, 1, wrong)).await;
+    for (layer, byte) in [(2, 5), (1, 6)] {
+        let opening = claimed.opening_of(&griefer, layer, TensorCommitment::from_bytes([byte; 32]));
+        let answer = world.app.open_dispute(&SignedMove::from(opening).to_bytes()).await;
+        assert!(matches!(answer, Err(AppError::MoveRefused { code: "duplicate_dispute", .. })), "{answer:?}");
+    }
+    let other = world.challenger("other").await;
+    claimed.open(&world, &claimed.opening_of(&other, 2, wrong)).await;
+    assert_eq!(world.app.claim(claimed.id).await.unwrap().disputes.len(), 2);
+}
+
 #[tokio::test]
 async fn a_conviction_restarts_the_windows_of_the_workers_other_claims() {
     let world = World::new().await;
@@ -552,12 +570,12 @@ async fn concurrent_disputes_end_without_deadlock_and_with_one_conviction_a_clai
 #[tokio::test]
 async fn disputes_are_listed_newest_first() {
     let world = World::new().await;
-    let (worker, challenger) = (world.worker("worker").await, world.challenger("challenger").await);
-    let claimed = world.claimed(&worker, Fault::None).await;
+    let (one, two) = (world.challenger("one").await, world.challenger("two").await);
+    let claimed = world.claimed(&world.worker("worker").await, Fault::None).await;
     let wrong = TensorCommitment::from_bytes([5; 32]);
-    let first = claimed.open(&world, &claimed.opening_of(&challenger, 1, wrong)).await;
+    let first = claimed.open(&world, &claimed.opening_of(&one, 1, wrong)).await;
     world.advance(1).await;
-    let second = claimed.open(&world, &claimed.opening_of(&challenger, 2, wrong)).await;
+    let second = claimed.open(&world, &claimed.opening_of(&two, 2, wrong)).await;
     let listed: Vec<_> = world.app.disputes(true, 10).await.unwrap().iter().map(|view| view.id).collect();
     assert_eq!(listed, [second, first]);
     assert_eq!(world.app.claim(claimed.id).await.unwrap().disputes, [first, second]);

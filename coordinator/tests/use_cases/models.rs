@@ -72,6 +72,29 @@ async fn a_file_is_what_its_hash_says_or_is_not_taken() {
     assert_eq!(&read, right);
 }
 
+/// Whoever registers first must neither keep a file from another's model, nor be served by one whose tensor cannot be
+/// opened.
+#[tokio::test]
+async fn a_manifest_that_lies_about_a_length_harms_only_itself() {
+    let world = World::new().await;
+    let toy = other_toy();
+    let lengths = toy.weights.iter().map(Vec::len).enumerate();
+    let (longest, _) = lengths.clone().max_by_key(|(_, bytes)| *bytes).unwrap();
+    let (shortest, _) = lengths.min_by_key(|(_, bytes)| *bytes).unwrap();
+    let file = toy.model.manifest().tensors[longest].commitment;
+    let mut manifest = toy.model.manifest().clone();
+    manifest.tensors[shortest].commitment = file;
+    let liar = manifest.id();
+    world.app.register_model(liar, &manifest.to_bytes()).await.unwrap();
+    world.app.register_model(toy.model.id(), &toy.model.manifest().to_bytes()).await.unwrap();
+    for file in &toy.weights {
+        world.upload(file).await.unwrap();
+    }
+    assert!(world.app.model(toy.model.id()).await.unwrap().serving);
+    let view = world.app.model(liar).await.unwrap();
+    assert_eq!((view.serving, view.missing), (false, vec![file]));
+}
+
 #[tokio::test]
 async fn files_that_no_manifest_names_are_not_taken() {
     let world = World::new().await;
