@@ -4,7 +4,7 @@ use crate::{Config, Misbehaviour};
 use clap::Args;
 use gainsay_commitment::ModelId;
 use gainsay_engine::{Options, Simd};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 /// Lease jobs from a coordinator, run them, claim the results, and defend the claims.
@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Folder for weights, which several workers may share. [default: HOME/cache]
     #[arg(long, env = "GAINSAY_CACHE")]
     pub cache: Option<PathBuf>,
-    /// What this worker says that it runs on.
+    /// What this worker says that it runs on. [default: its kind of processor and the number of threads]
     #[arg(long, env = "GAINSAY_DEVICE")]
     pub device: Option<String>,
     /// Serve this model only; may be given several times. [default: all]
@@ -63,7 +63,7 @@ impl Arguments {
         names.owner_name = self.owner_name.unwrap_or(std::mem::take(&mut names.owner_name));
         config.cache_dir = self.cache.unwrap_or(config.cache_dir);
         Config {
-            device: self.device,
+            device: Some(self.device.unwrap_or_else(processor)),
             models: self.models,
             engine: Options { threads: self.threads, simd: Simd::Auto },
             batch: self.batch,
@@ -72,4 +72,13 @@ impl Arguments {
             ..config
         }
     }
+}
+
+/// What the operating system says of this machine's processor.
+fn processor() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let listed = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = listed.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
+    format!("CPU: {model}, {threads} threads")
 }
