@@ -1,0 +1,54 @@
+//! A flipped bit anywhere in all-MiniLM-L6-v2 is convicted wherever it changed a layer, by a witness that is not large.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/sweep.rs"]
+mod sweep;
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use gainsay_participant::models::LoadedModel;
+use gainsay_program::ArithmeticProfile;
+use sweep::{MAX_WITNESS_BYTES, Report, Sweep};
+
+fn model() -> LoadedModel {
+    static MODEL: OnceLock<LoadedModel> = OnceLock::new();
+    let load = || sweep::minilm(ArithmeticProfile::ExactF32V1).unwrap_or_else(|error| panic!("{error:#}"));
+    MODEL.get_or_init(load).clone()
+}
+
+/// Nothing was broken, and every kind of op had flips that counted.
+fn check(report: &Report) {
+    print!("{report}");
+    assert!(report.broken.is_empty(), "{report}");
+    for (kind, tally) in &report.kinds {
+        assert_eq!(tally.absorbed + tally.convicted, tally.games, "{kind}");
+        assert!(tally.convicted > 0, "no flip in {kind} changed anything:\n{report}");
+        assert!(tally.max_witness_bytes <= MAX_WITNESS_BYTES, "{kind}:\n{report}");
+    }
+}
+
+fn kinds(report: &Report) -> BTreeSet<&str> {
+    report.kinds.keys().map(|kind| kind.split(',').next().unwrap()).collect()
+}
+
+#[test]
+fn every_op_of_every_layer_at_128_tokens() {
+    let mut sweep = Sweep::new(model(), 128).unwrap();
+    let flips = sweep.everywhere();
+    let report = sweep.play_all(&flips);
+    check(&report);
+    let every_kind = ["add", "attention", "gather", "gelu", "layer_norm", "linear", "mean_pool", "normalize"];
+    assert_eq!(kinds(&report), BTreeSet::from(every_kind));
+}
+
+#[test]
+fn expanded_ops_and_one_of_each_kind_at_512_tokens() {
+    let mut sweep = Sweep::new(model(), 512).unwrap();
+    let flips = sweep.expanded_and_one_of_each_kind();
+    let report = sweep.play_all(&flips);
+    check(&report);
+    let expanded = ["attention, expanded", "mean_pool, expanded"];
+    assert!(expanded.iter().all(|kind| report.kinds.contains_key(*kind)), "{report}");
+}
