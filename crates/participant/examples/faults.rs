@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use gainsay_program::ArithmeticProfile;
-use sweep::Sweep;
+use sweep::{MAX_WITNESS_BYTES, Sweep};
 
 fn main() -> Result<ExitCode> {
     let mut lengths = Vec::new();
@@ -37,7 +37,12 @@ fn main() -> Result<ExitCode> {
         let flips = sweep.everywhere();
         let report = sweep.play_all(&flips);
         println!("{tokens} tokens, {} flips, {:.1} s\n{report}", flips.len(), start.elapsed().as_secs_f64());
-        is_broken |= !report.broken.is_empty();
+        let rehearsal = sweep.rehearse()?;
+        println!(
+            "{} honest elements, virtual ones among them: max witness bytes {}\n",
+            rehearsal.elements, rehearsal.max_witness_bytes
+        );
+        is_broken |= !report.broken.is_empty() || rehearsal.max_witness_bytes > MAX_WITNESS_BYTES;
     }
     Ok(if is_broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

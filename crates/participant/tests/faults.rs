@@ -29,6 +29,13 @@ fn check(report: &Report) {
     }
 }
 
+/// No element that a dispute can end at, virtual ones among them, needs a large witness.
+fn check_witnesses(sweep: &mut Sweep) {
+    let rehearsal = sweep.rehearse().unwrap();
+    println!("{rehearsal:?}");
+    assert!(rehearsal.max_witness_bytes <= MAX_WITNESS_BYTES, "{rehearsal:?}");
+}
+
 fn kinds(report: &Report) -> BTreeSet<&str> {
     report.kinds.keys().map(|kind| kind.split(',').next().unwrap()).collect()
 }
@@ -39,6 +46,7 @@ fn every_op_of_every_layer_at_128_tokens() {
     let flips = sweep.everywhere();
     let report = sweep.play_all(&flips);
     check(&report);
+    check_witnesses(&mut sweep);
     let every_kind = ["add", "attention", "gather", "gelu", "layer_norm", "linear", "mean_pool", "normalize"];
     assert_eq!(kinds(&report), BTreeSet::from(every_kind));
 }
@@ -49,6 +57,7 @@ fn expanded_ops_and_one_of_each_kind_at_512_tokens() {
     let flips = sweep.expanded_and_one_of_each_kind();
     let report = sweep.play_all(&flips);
     check(&report);
+    check_witnesses(&mut sweep);
     let expanded = ["attention, expanded", "mean_pool, expanded"];
     assert!(expanded.iter().all(|kind| report.kinds.contains_key(*kind)), "{report}");
 }

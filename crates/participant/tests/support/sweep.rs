@@ -18,7 +18,7 @@ use gainsay_participant::trace::EngineTrace;
 use gainsay_program::lowering::{LowerOptions, SourceFiles, lower_bert};
 use gainsay_program::{ArithmeticProfile, JobInput, OpPlace, Scope, ValidatedModel};
 use gainsay_protocol::strategy::{
-    ChallengerStep, WorkerStep, challenger_next, first_difference, worker_next,
+    ChallengerStep, Rehearsal, WorkerStep, challenger_next, first_difference, rehearse, worker_next,
 };
 use gainsay_protocol::{
     Action, Authentic, Case, Cause, Choice, Claim, Dispute, DisputeTerms, Job, JobId, LeaseId, LeaseTerms,
@@ -171,6 +171,19 @@ impl Sweep {
             }
         }
         report
+    }
+
+    /// Has the referee recompute elements of every op of every layer and of their virtual layers from the honest run: a
+    /// flip in an expanded op is proven at the last op of its virtual layer, and the others need witnesses too.
+    pub(crate) fn rehearse(&mut self) -> Result<Rehearsal> {
+        let case = Case::new(self.model.model(), &self.job, &self.honest)?;
+        let mut all = Rehearsal::default();
+        for layer in 0..self.model.model().layer_count() {
+            let Rehearsal { elements, max_witness_bytes } = rehearse(&case, layer, &mut self.own)?;
+            all.elements += elements;
+            all.max_witness_bytes = all.max_witness_bytes.max(max_witness_bytes);
+        }
+        Ok(all)
     }
 
     fn kind(&self, flip: Flip) -> String {
