@@ -135,6 +135,8 @@ create table model_files (
     file_index integer not null,
     file_hash bytea not null,
     file_bytes bigint,
+    -- The type as which it is a weight, one of the bits of files.type_bits; null for the tokenizer.
+    type_bit smallint,
     constraint model_files_pkey primary key (model_id, file_index),
     constraint model_files_model_id_fkey foreign key (model_id) references models (model_id),
     constraint model_files_file_index_not_negative check (file_index >= 0),
@@ -147,6 +149,8 @@ create index model_files_file_hash_idx on model_files (file_hash);
 create table files (
     file_hash bytea not null,
     file_bytes bigint not null,
+    -- The types as which every element is a value that a weight may hold.
+    type_bits smallint not null,
     stored_ms bigint not null,
     created_at timestamptz not null default now(),
     constraint files_pkey primary key (file_hash),

@@ -30,7 +30,11 @@ pub(crate) async fn publish(
         progress.set_message(format!("uploading weights: {} of {count}", index + 1));
         client.put_blob(auth, bytes.to_vec()).await.with_context(|| format!("{hash} was refused"))?;
     }
-    Ok(id)
+    let left = client.put_model(auth, id, model.manifest.to_bytes()).await?.missing;
+    match left.first() {
+        None => Ok(id),
+        Some(hash) => bail!("the coordinator does not take {hash}: it holds a value that no weight may hold"),
+    }
 }
 
 fn blobs<'a>(manifest: &Manifest, model: &'a LocalModel) -> BTreeMap<TensorCommitment, &'a [u8]> {

@@ -4,6 +4,7 @@ use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use gainsay_commitment::TensorCommitment;
+use gainsay_program::weights::WeightTypes;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -70,7 +71,8 @@ impl FileStore {
         let file = File::create_new(&path).await.map_err(failed("make", &path))?;
         let hasher = gainsay_commitment::TensorHasher::new();
         let incoming = Incoming { path, kept: false };
-        Ok(BlobUpload { file, incoming, hasher, stated, limit, bytes: 0 })
+        let types = WeightTypes::default();
+        Ok(BlobUpload { file, incoming, hasher, types, stated, limit, bytes: 0 })
     }
 
     /// Gives a received file its name; a file of that name already there is the same file.
@@ -146,9 +148,21 @@ pub struct BlobUpload {
     file: File,
     incoming: Incoming,
     hasher: gainsay_commitment::TensorHasher,
+    types: WeightTypes,
     stated: TensorCommitment,
     limit: u64,
     bytes: u64,
+}
+
+/// What is known of a file once all of it has come.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedFile {
+    /// Hash of its bytes.
+    pub hash: TensorCommitment,
+    /// Length, bytes.
+    pub bytes: u64,
+    /// The types as which it may be a weight, as [`WeightTypes::bits`] has them.
+    pub types: u8,
 }
 
 #[derive(Debug)]
@@ -188,13 +202,14 @@ impl BlobUpload {
         }
         self.bytes = bytes;
         self.hasher.update(part);
+        self.types.update(part);
         self.file.write_all(part).await.map_err(failed("write", &self.incoming.path))?;
         Ok(true)
     }
 
-    /// Ends the stream: the hash and length of what came.
-    pub(crate) async fn finish(&mut self) -> Result<(TensorCommitment, u64), FileError> {
+    /// Ends the stream: what came.
+    pub(crate) async fn finish(&mut self) -> Result<ReceivedFile, FileError> {
         self.file.flush().await.map_err(failed("write", &self.incoming.path))?;
-        Ok((self.hasher.commitment(), self.bytes))
+        Ok(ReceivedFile { hash: self.hasher.commitment(), bytes: self.bytes, types: self.types.bits() })
     }
 }

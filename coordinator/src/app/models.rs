@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
-use gainsay_program::{Manifest, ValidatedModel};
+use gainsay_program::weights::WeightTypes;
+use gainsay_program::{Manifest, TensorSpec, ValidatedModel};
 use serde_json::json;
 
 use super::work::{About, Work};
@@ -137,14 +138,14 @@ impl App {
     /// Hash or length are not those named; then nothing was uploaded.
     pub async fn finish_blob(&self, mut upload: BlobUpload) -> AppResult<()> {
         let stated = upload.stated();
-        let (actual, actual_bytes) = upload.finish().await?;
-        if actual != stated {
-            return Err(AppError::BlobMismatch { stated, actual, actual_bytes });
+        let file = upload.finish().await?;
+        if file.hash != stated {
+            return Err(AppError::BlobMismatch { stated, actual: file.hash, actual_bytes: file.bytes });
         }
-        self.inner.files.keep(upload, &actual).await?;
+        self.inner.files.keep(upload, &file.hash).await?;
         let mut work = Work::begin(self).await?;
         let now = work.now().await?;
-        for model in models::record_file(&mut work.tx, actual, actual_bytes, now).await? {
+        for model in models::record_file(&mut work.tx, &file, now).await? {
             work.event("model_serving", About::default(), json!({ "model": model }));
         }
         work.finish().await
@@ -164,9 +165,12 @@ impl App {
 }
 
 fn needed_files(manifest: &Manifest) -> Vec<NeededFile> {
-    let tensors = manifest.tensors.iter();
-    let mut files: Vec<NeededFile> =
-        tensors.map(|spec| NeededFile { hash: spec.commitment, bytes: Some(spec.shape().bytes()) }).collect();
-    files.push(NeededFile { hash: manifest.tokenizer, bytes: None });
+    let weight = |spec: &TensorSpec| NeededFile {
+        hash: spec.commitment,
+        bytes: Some(spec.shape().bytes()),
+        type_bit: Some(WeightTypes::bit(spec.dtype)),
+    };
+    let mut files: Vec<NeededFile> = manifest.tensors.iter().map(weight).collect();
+    files.push(NeededFile { hash: manifest.tokenizer, bytes: None, type_bit: None });
     files
 }

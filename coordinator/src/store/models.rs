@@ -5,6 +5,7 @@ use gainsay_protocol::ServiceTime;
 use sqlx::FromRow;
 
 use super::{Connection, StoreResult, bytes, count, failed};
+use crate::blob::ReceivedFile;
 
 /// A model on record.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct NeededFile {
     pub hash: TensorCommitment,
     /// Length, bytes.
     pub bytes: Option<u64>,
+    /// Bit of the type as which it is a weight; none for a file that is no weight.
+    pub type_bit: Option<u8>,
 }
 
 /// Adds a model unless it is there; whether it was added.
@@ -69,13 +72,16 @@ pub async fn insert_files(conn: &mut Connection, id: ModelId, files: &[NeededFil
     let hashes: Vec<Vec<u8>> = files.iter().map(|file| file.hash.as_bytes().to_vec()).collect();
     let lengths: Vec<Option<i64>> =
         files.iter().map(|file| file.bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX))).collect();
+    let type_bits: Vec<Option<i16>> = files.iter().map(|file| file.type_bit.map(i16::from)).collect();
     sqlx::query(
-        "insert into model_files (model_id, file_index, file_hash, file_bytes)
-            select $1, n - 1, h, b from unnest($2::bytea[], $3::bigint[]) with ordinality as f (h, b, n)",
+        "insert into model_files (model_id, file_index, file_hash, file_bytes, type_bit)
+            select $1, n - 1, h, b, t
+                from unnest($2::bytea[], $3::bigint[], $4::smallint[]) with ordinality as f (h, b, t, n)",
     )
     .bind(id.as_bytes().as_slice())
     .bind(hashes)
     .bind(lengths)
+    .bind(type_bits)
     .execute(conn)
     .await
     .map_err(failed("record a model's files"))?;
@@ -123,7 +129,8 @@ pub async fn manifest(conn: &mut Connection, id: ModelId) -> StoreResult<Option<
 }
 
 /// The files that a model still waits for, in its order. A file of another length than the manifest gives is not the
-/// one that it means: no opening of its tensor would verify.
+/// one that it means: no opening of its tensor would verify. Nor is one that holds a value which no weight of that type
+/// may hold: honest parties refuse to run it, and nobody would check a claim.
 ///
 /// # Errors
 /// The database.
@@ -131,6 +138,7 @@ pub async fn missing_files(conn: &mut Connection, id: ModelId) -> StoreResult<Ve
     let rows: Vec<Vec<u8>> = sqlx::query_scalar(
         "select m.file_hash from model_files m
                 left join files f on f.file_hash = m.file_hash and f.file_bytes = coalesce(m.file_bytes, f.file_bytes)
+                    and (m.type_bit is null or f.type_bits & m.type_bit <> 0)
             where m.model_id = $1 and f.file_hash is null
             group by m.file_hash order by min(m.file_index)",
     )
@@ -179,8 +187,7 @@ pub async fn is_stored(conn: &mut Connection, hash: TensorCommitment) -> StoreRe
 /// The database.
 pub async fn record_file(
     conn: &mut Connection,
-    hash: TensorCommitment,
-    file_bytes: u64,
+    file: &ReceivedFile,
     at: ServiceTime,
 ) -> StoreResult<Vec<ModelId>> {
     // Two uploads that end at once would each miss the other's file: whoever comes second waits here.
@@ -188,20 +195,22 @@ pub async fn record_file(
         "select 1 from models where model_id in (select model_id from model_files where file_hash = $1)
             order by model_id for no key update",
     )
-    .bind(hash.as_bytes().as_slice())
+    .bind(file.hash.as_bytes().as_slice())
     .execute(&mut *conn)
     .await
     .map_err(failed("lock the models of a file"))?;
     sqlx::query(
-        "insert into files (file_hash, file_bytes, stored_ms) values ($1, $2, $3) on conflict do nothing",
+        "insert into files (file_hash, file_bytes, type_bits, stored_ms) values ($1, $2, $3, $4)
+            on conflict do nothing",
     )
-    .bind(hash.as_bytes().as_slice())
-    .bind(i64::try_from(file_bytes).unwrap_or(i64::MAX))
+    .bind(file.hash.as_bytes().as_slice())
+    .bind(i64::try_from(file.bytes).unwrap_or(i64::MAX))
+    .bind(i16::from(file.types))
     .bind(at.0)
     .execute(&mut *conn)
     .await
     .map_err(failed("record a file"))?;
-    open_complete(conn, hash).await
+    open_complete(conn, file.hash).await
 }
 
 /// Opens the models that need this file and miss none.
@@ -217,6 +226,7 @@ pub async fn open_complete(conn: &mut Connection, hash: TensorCommitment) -> Sto
                     select 1 from model_files m
                             left join files f
                                 on f.file_hash = m.file_hash and f.file_bytes = coalesce(m.file_bytes, f.file_bytes)
+                                    and (m.type_bit is null or f.type_bits & m.type_bit <> 0)
                         where m.model_id = models.model_id and f.file_hash is null
                 )
             returning model_id",

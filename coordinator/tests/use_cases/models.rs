@@ -1,7 +1,8 @@
+use gainsay_commitment::tensor::tensor_commitment;
 use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
 use gainsay_coordinator::app::AppError;
-use gainsay_program::JobInput;
 use gainsay_program::toy::{Toy, ToyOptions};
+use gainsay_program::{Dtype, JobInput};
 
 use crate::support::World;
 
@@ -93,6 +94,29 @@ async fn a_manifest_that_lies_about_a_length_harms_only_itself() {
     assert!(world.app.model(toy.model.id()).await.unwrap().serving);
     let view = world.app.model(liar).await.unwrap();
     assert_eq!((view.serving, view.missing), (false, vec![file]));
+}
+
+/// Honest parties refuse to load such a weight, so a claim over it would be checked by nobody.
+#[tokio::test]
+async fn a_model_whose_weight_holds_a_refused_value_takes_no_jobs() {
+    let world = World::new().await;
+    let toy = other_toy();
+    let mut weights = toy.weights.clone();
+    let mut manifest = toy.model.manifest().clone();
+    let index = manifest.tensors.iter().position(|spec| spec.dtype == Dtype::F32).unwrap();
+    // The smallest subnormal: stored values are never subnormal.
+    weights[index][..4].copy_from_slice(&1_u32.to_le_bytes());
+    let file = tensor_commitment(&weights[index]);
+    manifest.tensors[index].commitment = file;
+    let id = manifest.id();
+    world.app.register_model(id, &manifest.to_bytes()).await.unwrap();
+    for file in &weights {
+        world.upload(file).await.unwrap();
+    }
+    let view = world.app.model(id).await.unwrap();
+    assert_eq!((view.serving, view.missing), (false, vec![file]));
+    let refused = world.app.submit_job(world.submitter, id, toy.job(1, &[4])).await;
+    assert!(matches!(refused, Err(AppError::ModelIncomplete { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -58,6 +58,67 @@ pub fn check(spec: &TensorSpec, bytes: &[u8]) -> Result<(), WeightError> {
     }
 }
 
+/// As which types bytes may be a weight: those in which [`check`] would refuse none of their elements. Found while the
+/// bytes go by, whatever they are cut into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WeightTypes {
+    refused: u8,
+    /// Bytes since the last multiple of the largest element.
+    rest: [u8; 4],
+    rest_bytes: usize,
+}
+
+impl Default for WeightTypes {
+    fn default() -> Self {
+        Self { refused: 0, rest: [0; 4], rest_bytes: 0 }
+    }
+}
+
+impl WeightTypes {
+    /// The bit of a type in [`bits`](Self::bits).
+    pub const fn bit(dtype: Dtype) -> u8 {
+        match dtype {
+            Dtype::F32 => 1,
+            Dtype::U32 => 2,
+            Dtype::Bf16 => 4,
+            Dtype::F16 => 8,
+            Dtype::I8 => 16,
+        }
+    }
+
+    /// Takes the bytes that come next.
+    pub fn update(&mut self, mut part: &[u8]) {
+        while self.rest_bytes > 0 || part.len() < self.rest.len() {
+            let Some((&byte, later)) = part.split_first() else { return };
+            self.rest[self.rest_bytes] = byte;
+            (self.rest_bytes, part) = (self.rest_bytes + 1, later);
+            if self.rest_bytes == self.rest.len() {
+                self.rest_bytes = 0;
+                self.refused |= refused_types(&self.rest, self.refused);
+            }
+        }
+        let whole = part.len() - part.len() % self.rest.len();
+        self.refused |= refused_types(&part[..whole], self.refused);
+        let tail = &part[whole..];
+        self.rest[..tail.len()].copy_from_slice(tail);
+        self.rest_bytes = tail.len();
+    }
+
+    /// The types of all bytes so far, one [`bit`](Self::bit) each.
+    pub fn bits(&self) -> u8 {
+        let refused = self.refused | refused_types(&self.rest[..self.rest_bytes], self.refused);
+        DTYPES.into_iter().map(Self::bit).filter(|bit| refused & bit == 0).sum()
+    }
+}
+
+const DTYPES: [Dtype; 5] = [Dtype::F32, Dtype::U32, Dtype::Bf16, Dtype::F16, Dtype::I8];
+
+/// The types in which some element is refused, but for those of which that is known.
+fn refused_types(bytes: &[u8], known: u8) -> u8 {
+    let open = DTYPES.into_iter().filter(|&dtype| known & WeightTypes::bit(dtype) == 0);
+    open.filter(|&dtype| first_refused(dtype, bytes).is_some()).map(WeightTypes::bit).sum()
+}
+
 /// The value as the storing rule leaves it in this type; widening and storing commute.
 fn stored_half(bits: u16, widen: fn(u16) -> f32, nan: u16) -> u16 {
     let value = widen(bits);
@@ -133,4 +194,51 @@ pub fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
 
 fn widen_half(bytes: &[u8], widen: fn(u16) -> f32) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&element| widen(u16::from_le_bytes(element))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bits_in_parts(bytes: &[u8], part: usize) -> u8 {
+        let mut types = WeightTypes::default();
+        bytes.chunks(part).for_each(|part| types.update(part));
+        types.bits()
+    }
+
+    /// A refused element must be seen wherever it lies and however the bytes arrive.
+    #[test]
+    fn types_are_found_however_the_bytes_are_cut() {
+        let ones: Vec<u8> = (0..9).flat_map(|_| 1.0_f32.to_le_bytes()).collect();
+        let f32_bit = WeightTypes::bit(Dtype::F32);
+        for part in 1..=ones.len() {
+            assert_eq!(bits_in_parts(&ones, part), bits_in_parts(&ones, ones.len()), "parts of {part}");
+            for index in 0..9 {
+                let mut broken = ones.clone();
+                broken[index * 4..][..4].copy_from_slice(&1_u32.to_le_bytes());
+                assert_eq!(bits_in_parts(&ones, part) & f32_bit, f32_bit);
+                assert_eq!(bits_in_parts(&broken, part) & f32_bit, 0, "element {index} in parts of {part}");
+            }
+        }
+    }
+
+    /// The quick answer for all types and the check of one type must never disagree.
+    #[test]
+    fn types_agree_with_the_check_of_each_type() {
+        let samples: [&[u8]; 6] = [
+            &[],
+            &[0x80],
+            &[0x00, 0x80],
+            &[1, 0, 0, 0],
+            &[0xc0, 0x7f, 0xc0, 0x7f],
+            &[0x01, 0x7e, 0x00, 0x3c, 0x80],
+        ];
+        for bytes in samples {
+            let bits = bits_in_parts(bytes, 3);
+            for dtype in DTYPES {
+                let taken = first_refused(dtype, bytes).is_none();
+                assert_eq!(bits & WeightTypes::bit(dtype) != 0, taken, "{bytes:02x?} as {dtype:?}");
+            }
+        }
+    }
 }
