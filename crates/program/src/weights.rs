@@ -60,18 +60,12 @@ pub fn check(spec: &TensorSpec, bytes: &[u8]) -> Result<(), WeightError> {
 
 /// As which types bytes may be a weight: those in which [`check`] would refuse none of their elements. Found while the
 /// bytes go by, whatever they are cut into.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct WeightTypes {
     refused: u8,
     /// Bytes since the last multiple of the largest element.
     rest: [u8; 4],
     rest_bytes: usize,
-}
-
-impl Default for WeightTypes {
-    fn default() -> Self {
-        Self { refused: 0, rest: [0; 4], rest_bytes: 0 }
-    }
 }
 
 impl WeightTypes {
