@@ -25,7 +25,7 @@ pub(crate) struct DemoArguments {
     /// Print one JSON object on stdout instead of tables.
     #[arg(long)]
     json: bool,
-    /// Use this PostgreSQL database (its contents are added to) instead of a private one.
+    /// Use this PostgreSQL database, which has to be empty, instead of a private one.
     #[arg(long, value_name = "URL", env = "GAINSAY_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Use the model in this folder: all-MiniLM-L6-v2, or another encoder of the BERT family.
