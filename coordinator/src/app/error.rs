@@ -203,7 +203,7 @@ pub enum AppError {
     #[error("the coordinator's key file cannot be used: {0}")]
     KeyFile(String),
     /// The database failed (503 where it is worth another try).
-    #[error("the database did not answer")]
+    #[error("the database cannot be used")]
     Store(#[from] StoreError),
     /// The blob store failed (503).
     #[error("the file store did not answer")]
