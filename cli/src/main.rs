@@ -13,6 +13,7 @@ mod submit;
 mod terminal;
 mod verify;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -92,5 +93,9 @@ fn start_log(command: &Command) {
     let is_role = matches!(command, Command::Coordinator(_) | Command::Worker(_) | Command::Challenger(_));
     let default = if is_role { "info" } else { "warn" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
