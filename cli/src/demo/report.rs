@@ -49,6 +49,8 @@ pub(crate) struct Dispute {
     pub(crate) moves: usize,
     pub(crate) witness_bytes: Option<u64>,
     pub(crate) referee_us: Option<u64>,
+    /// From the moment the claim was heard of to the verdict.
+    pub(crate) after_claim_ms: Option<u64>,
     pub(crate) verdict: String,
 }
 
@@ -86,8 +88,17 @@ impl Report {
     }
 
     fn disputes_table(&self) -> Table {
-        let mut table =
-            table(&["claim", "layer", "operator", "element", "moves", "witness", "referee", "verdict"]);
+        let mut table = table(&[
+            "claim",
+            "layer",
+            "operator",
+            "element",
+            "moves",
+            "witness",
+            "referee",
+            "after claim",
+            "verdict",
+        ]);
         for dispute in &self.disputes {
             let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
             table.add_row([
@@ -98,10 +109,11 @@ impl Report {
                 dispute.moves.to_string(),
                 or_dash(dispute.witness_bytes.map(|bytes| format!("{:.1} KiB", bytes as f64 / 1024.0))),
                 or_dash(dispute.referee_us.map(|micros| format!("{micros} µs"))),
+                or_dash(dispute.after_claim_ms.map(|ms| format!("{:.2} s", ms as f64 / 1000.0))),
                 dispute.verdict.clone(),
             ]);
         }
-        align_right(&mut table, &[1, 3, 4, 5, 6]);
+        align_right(&mut table, &[1, 3, 4, 5, 6, 7]);
         table
     }
 }

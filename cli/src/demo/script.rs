@@ -304,7 +304,7 @@ impl Show {
                         lock(&disputes).push(dispute);
                     }
                     let mut counted = lock(&tally);
-                    counted.observe(&event);
+                    counted.observe(&event, Instant::now());
                     claims.set_position(counted.claimed_jobs() as u64);
                     finals.set_position(counted.decided() as u64);
                     drop(counted);

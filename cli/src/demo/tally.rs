@@ -1,6 +1,7 @@
 //! Folds the coordinator's events into what the report tells.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use gainsay_api::disputes::Verdict;
 use gainsay_api::events::{Event, EventKind};
@@ -26,11 +27,12 @@ struct Claimed {
     job: JobId,
     worker: String,
     rejected: bool,
+    heard: Instant,
 }
 
 impl Tally {
-    /// Takes one event into account. An event that arrives twice changes nothing.
-    pub(crate) fn observe(&mut self, event: &Event) {
+    /// Takes one event into account, which was heard of at `now`. An event that arrives twice changes nothing.
+    pub(crate) fn observe(&mut self, event: &Event, now: Instant) {
         match &event.kind {
             EventKind::JobSubmitted { job, .. } => {
                 self.submitted.insert(*job);
@@ -44,6 +46,7 @@ impl Tally {
                     job: *job,
                     worker: worker.name.clone(),
                     rejected: false,
+                    heard: now,
                 });
             }
             EventKind::ClaimFinalized { job, claim, .. } => {
@@ -71,19 +74,18 @@ impl Tally {
                 if decision.verdict == Verdict::ChallengerWins {
                     self.convicted.insert(worker.name.clone());
                 }
-                self.disputes.insert(
-                    *dispute,
-                    report::Dispute {
-                        claim: claim.to_string(),
-                        layer: place.layer,
-                        op: place.op_kind.clone(),
-                        element: place.element,
-                        moves: *move_count as usize,
-                        witness_bytes: *witness_bytes,
-                        referee_us: *referee_us,
-                        verdict: verdict_name(decision.verdict).to_owned(),
-                    },
-                );
+                let claimed = self.claimed.get(claim);
+                self.disputes.entry(*dispute).or_insert_with(|| report::Dispute {
+                    claim: claim.to_string(),
+                    layer: place.layer,
+                    op: place.op_kind.clone(),
+                    element: place.element,
+                    moves: *move_count as usize,
+                    witness_bytes: *witness_bytes,
+                    referee_us: *referee_us,
+                    after_claim_ms: claimed.map(|claimed| (now - claimed.heard).as_millis() as u64),
+                    verdict: verdict_name(decision.verdict).to_owned(),
+                });
             }
             _ => {}
         }
