@@ -9,7 +9,8 @@ use gainsay_private_postgres::{Cluster, Durability, Options};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test            install what is missing, then formatting, lints, docs, every test of the workspace, licences
+  test            install what is missing, then formatting, lints, docs, every test of the workspace, conformance, licences
+  conformance     hold trace roots and proofs against another implementation of their format
   fetch-model     put the model that the tests run on into .cache/models
   postgres        run a private PostgreSQL for tests until interrupted, and print the variable that names it";
 
@@ -29,6 +30,7 @@ fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => test(&root),
+        ["conformance"] => conformance(&root),
         ["fetch-model"] => fetch_model(&root).map(|dir| say(&format!("the model is in {}", dir.display()))),
         ["postgres"] => serve_postgres(),
         _ => bail!("{USAGE}"),
@@ -71,6 +73,7 @@ fn test(root: &Path) -> Result<()> {
     );
     cluster.stop().context("the private PostgreSQL did not stop")?;
     tested?;
+    conformance(root)?;
     if finds("cargo-deny") {
         step(
             "licences and advisories",
@@ -81,6 +84,20 @@ fn test(root: &Path) -> Result<()> {
     }
     say(&format!("all checks passed in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// The oracle is a workspace of its own, with an old and large tree of dependencies that nothing else may reach. It is built
+/// below the usual target folder, so that whatever keeps that keeps it too.
+fn conformance(root: &Path) -> Result<()> {
+    let crate_dir = root.join("conformance/merkle-tree-rs");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    step("format of the conformance crate", cargo(["fmt", "--check"]).current_dir(&crate_dir))?;
+    step(
+        "conformance with merkle-tree-rs",
+        cargo(["run", "--quiet", "--locked", "--", "check"])
+            .current_dir(&crate_dir)
+            .env("CARGO_TARGET_DIR", target.join("conformance")),
+    )
 }
 
 /// Installs by apt what the tests need and this machine lacks. PostgreSQL is not among it: the private cluster finds or

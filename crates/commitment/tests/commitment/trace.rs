@@ -1,4 +1,4 @@
-//! Trace roots and proofs are OpenZeppelin's.
+//! Trace roots and proofs are OpenZeppelin's, and those of another implementation of its format.
 
 use gainsay_commitment::trace::{encode_layer, verify_proof};
 use gainsay_commitment::{TensorCommitment, TraceError, TraceNode, TraceRoot, TraceTree, trace_root};
@@ -89,6 +89,24 @@ fn all_roots_and_proofs_are_openzeppelins() {
         assert_eq!(tree.proof(expected.len()), None);
     }
     assert_eq!(refused, 6);
+}
+
+/// The other implementation knows nothing of this crate: an error in reading the format would have to be made twice.
+#[test]
+fn traces_are_what_merkle_tree_rs_builds() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("../vectors/traces.json")).expect("JSON");
+    assert!(!cases.is_empty());
+    for (number, case) in cases.iter().enumerate() {
+        let rows = case["values"].as_array().expect("a list");
+        let layers: Vec<TensorCommitment> =
+            rows.iter().map(|row| strings(row)[1][2..].parse().expect("a commitment in hex")).collect();
+        let tree = TraceTree::new(&layers).expect("there are layers");
+        assert_eq!(tree.root().to_string(), case["root"], "root of trace {number}");
+        for (layer, expected) in expected_proofs(case).iter().enumerate() {
+            assert_eq!(tree.proof(layer).as_ref(), Some(expected), "trace {number}, layer {layer}");
+            assert_eq!(verify_proof(tree.root(), layer as u64, layers[layer], expected), Ok(()));
+        }
+    }
 }
 
 #[test]
