@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// Follow a coordinator's claims, run them again, and dispute those that are false.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Address of the coordinator.
+    /// Address of the coordinator; several of one service with commas between them, of which one that answers is used.
     #[arg(long, env = "GAINSAY_COORDINATOR", default_value = "http://127.0.0.1:8650")]
     pub coordinator: String,
     /// Name of this challenger, shown in timelines.

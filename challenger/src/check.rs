@@ -153,7 +153,7 @@ impl Challenger {
     /// Puts a claim back after a failure that may pass; lets go of it after any other.
     async fn postpone(&self, claim: ClaimId, error: &ChallengerError, again: &mpsc::Sender<ClaimId>) {
         if error.is_transient() && again.try_send(claim).is_ok() {
-            tracing::warn!(%claim, %error, "a claim cannot be checked yet");
+            tracing::debug!(%claim, %error, "a claim cannot be checked yet");
             tokio::time::sleep(PAUSE).await;
             return;
         }

@@ -67,7 +67,7 @@ impl fmt::Display for SampleRate {
 /// What a challenger is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The coordinator's address.
+    /// The coordinator's address; those of several coordinators of one service with commas between them.
     pub coordinator: String,
     /// Names and key files of the challenger and its owner.
     pub names: Names,

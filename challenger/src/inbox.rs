@@ -76,7 +76,7 @@ pub(crate) async fn watch(
                 match done {
                     Ok(()) => listed = Some(Instant::now()),
                     Err(error) => {
-                        tracing::warn!(%error, "open claims cannot be listed");
+                        tracing::debug!(%error, "open claims cannot be listed");
                         listed = None;
                     }
                 }

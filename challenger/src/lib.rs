@@ -23,6 +23,7 @@ use gainsay_api::parties::EnlistedRole;
 use gainsay_commitment::SecretKey;
 use gainsay_participant::identity::Identity;
 use gainsay_participant::models::ModelStore;
+use gainsay_participant::patience::persist;
 use gainsay_participant::player::{Hands, Player};
 use inbox::Sampler;
 use std::sync::{Arc, Mutex};
@@ -53,21 +54,14 @@ struct Seat {
     player: Player,
 }
 
-/// Checks claims until `stop` is cancelled; answers what it did.
+/// Checks claims until `stop` is cancelled; answers what it did. A coordinator that is away, at the start or later, is
+/// waited for.
 ///
 /// # Errors
 /// What waiting does not mend: a key that is registered for another owner, a coordinator that is none.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, ChallengerError> {
-    let client = Client::connect(&config.coordinator).await?;
-    let player = match config.mode {
-        Mode::Watch => None,
-        Mode::Defend | Mode::Challenge => {
-            let role = EnlistedRole::Challenger;
-            let identity = Identity::establish(&client, &config.names, role, None).await?;
-            let player = Player::new(client.clone(), identity.key.clone(), Side::Challenger);
-            Some(Seat { key: identity.key, player })
-        }
-    };
+    let arrival = persist(&stop, ChallengerError::is_transient, || arrive(&config));
+    let Some((client, player)) = arrival.await? else { return Ok(Summary::default()) };
     let sampler = Sampler::new(config.sample, player.as_ref().map(|seat| &seat.key));
     let challenger = Arc::new(Challenger {
         models: ModelStore::new(client.clone(), &config.cache_dir, config.engine),
@@ -88,4 +82,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
         task.await.expect("no task of a challenger panics");
     }
     Ok(challenger.tally.summary())
+}
+
+/// Finds the coordinator and registers with it, where the mode needs that.
+async fn arrive(config: &Config) -> Result<(Client, Option<Seat>), ChallengerError> {
+    let client = Client::connect(&config.coordinator).await?;
+    if config.mode == Mode::Watch {
+        return Ok((client, None));
+    }
+    let Identity { key, .. } =
+        Identity::establish(&client, &config.names, EnlistedRole::Challenger, None).await?;
+    let player = Player::new(client.clone(), key.clone(), Side::Challenger);
+    Ok((client, Some(Seat { key, player })))
 }

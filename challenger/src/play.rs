@@ -59,12 +59,15 @@ impl Challenger {
         match seat.player.on_turn().await {
             Ok(disputes) => {
                 for dispute in disputes {
-                    if let Err(error) = self.play_one(seat, &dispute).await {
-                        tracing::warn!(dispute = %dispute.id, claim = %dispute.claim, %error, "no move in a dispute");
+                    match self.play_one(seat, &dispute).await {
+                        Err(error) if !error.is_transient() => {
+                            tracing::warn!(dispute = %dispute.id, claim = %dispute.claim, %error, "no move in a dispute");
+                        }
+                        _ => {}
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "disputes cannot be listed"),
+            Err(error) => tracing::debug!(%error, "disputes cannot be listed"),
         }
     }
 

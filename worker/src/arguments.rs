@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Lease jobs from a coordinator, run them, claim the results, and defend the claims.
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Address of the coordinator.
+    /// Address of the coordinator; several of one service with commas between them, of which one that answers is used.
     #[arg(long, env = "GAINSAY_COORDINATOR", default_value = "http://127.0.0.1:8650")]
     pub coordinator: String,
     /// Name of this worker, shown in receipts and timelines.

@@ -155,7 +155,7 @@ impl Worker {
                     return;
                 }
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(claim = %claim.id, lease = %record.lease, %error, "the claim was not posted yet");
+                    tracing::debug!(claim = %claim.id, lease = %record.lease, %error, "the claim was not posted yet");
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(POST_PAUSE) => {}

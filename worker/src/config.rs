@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// What a worker is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The coordinator's address.
+    /// The coordinator's address; those of several coordinators of one service with commas between them.
     pub coordinator: String,
     /// Names and key files of the worker and its owner.
     pub names: Names,

@@ -75,12 +75,15 @@ impl Defender {
         match self.player.on_turn().await {
             Ok(disputes) => {
                 for dispute in disputes {
-                    if let Err(error) = self.answer(dispute.claim, dispute.id).await {
-                        tracing::warn!(dispute = %dispute.id, claim = %dispute.claim, %error, "no answer in a dispute");
+                    match self.answer(dispute.claim, dispute.id).await {
+                        Err(error) if !error.is_transient() => {
+                            tracing::warn!(dispute = %dispute.id, claim = %dispute.claim, %error, "no answer in a dispute");
+                        }
+                        _ => {}
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "disputes cannot be listed"),
+            Err(error) => tracing::debug!(%error, "disputes cannot be listed"),
         }
         for claim in decided {
             if let Some(record) = self.worker.records.of_claim(claim) {

@@ -27,3 +27,15 @@ pub enum WorkerError {
         reason: String,
     },
 }
+
+impl WorkerError {
+    /// Whether the same may succeed later without anything being mended here.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_transient(),
+            Self::Participant(error) => error.is_transient(),
+            Self::Records(_) | Self::Job { .. } => false,
+        }
+    }
+}

@@ -11,8 +11,8 @@ pub(crate) struct Heartbeats(tokio::task::JoinHandle<()>);
 
 impl Heartbeats {
     /// Beats for `leases`, three times as often as the coordinator asks for.
-    pub(crate) fn keep(worker: Arc<Worker>, leases: Vec<LeaseId>, heartbeat_ms: u64) -> Self {
-        let interval = Duration::from_millis((heartbeat_ms / 3).max(100));
+    pub(crate) fn keep(worker: Arc<Worker>, leases: Vec<LeaseId>) -> Self {
+        let interval = Duration::from_millis((worker.heartbeat_ms / 3).max(100));
         Self(tokio::spawn(async move {
             let mut leases = leases;
             while !leases.is_empty() {
@@ -44,6 +44,10 @@ impl Worker {
             Err(error) if error.is(ErrorCode::StaleLease) || error.is(ErrorCode::UnknownLease) => {
                 tracing::debug!(%lease, %error, "the lease is over");
                 false
+            }
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%lease, %error, "a heartbeat was not heard");
+                true
             }
             Err(error) => {
                 tracing::warn!(%lease, %error, "a heartbeat failed");

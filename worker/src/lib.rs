@@ -30,6 +30,7 @@ use gainsay_api::client::Client;
 use gainsay_api::parties::EnlistedRole;
 use gainsay_participant::identity::Identity;
 use gainsay_participant::models::ModelStore;
+use gainsay_participant::patience::persist;
 use misbehave::Liar;
 use std::sync::Arc;
 use tally::{Counter, Tally};
@@ -46,19 +47,21 @@ struct Worker {
     tally: Tally,
     /// Jobs run so far, which decides on which of them it cheats.
     jobs_run: Counter,
+    /// How long a lease lasts without a heartbeat.
+    heartbeat_ms: u64,
 }
 
 /// Works until `stop` is cancelled; then finishes and claims what it has in hand, and answers what it did.
 ///
-/// Claims that are still open by then are defended again when a worker with the same state folder starts.
+/// Claims that are still open by then are defended again when a worker with the same state folder starts. A coordinator
+/// that is away, at the start or later, is waited for.
 ///
 /// # Errors
 /// What waiting does not mend: a key that is registered for another owner, a state folder that cannot be written, a
 /// coordinator that is none.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, WorkerError> {
-    let client = Client::connect(&config.coordinator).await?;
-    let identity =
-        Identity::establish(&client, &config.names, EnlistedRole::Worker, config.device.clone()).await?;
+    let arrival = persist(&stop, WorkerError::is_transient, || arrive(&config));
+    let Some((client, identity, heartbeat_ms)) = arrival.await? else { return Ok(Summary::default()) };
     let records = Records::open(&config.state_dir, client.coordinator(), identity.id())?;
     let models = ModelStore::new(client.clone(), &config.cache_dir, config.engine);
     if let Some(misbehaviour) = &config.misbehaviour {
@@ -72,6 +75,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
         liar: Liar::default(),
         tally: Tally::new(config.progress.clone()),
         jobs_run: Counter::default(),
+        heartbeat_ms,
         config,
     });
     // Whichever task ends first, by its own fault or because it was told to, the other ends too.
@@ -82,4 +86,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     both.cancel();
     defend.await.expect("the defending task does not panic");
     worked.map(|()| worker.tally.summary())
+}
+
+/// Finds the coordinator and registers with it.
+async fn arrive(config: &Config) -> Result<(Client, Identity, u64), WorkerError> {
+    let client = Client::connect(&config.coordinator).await?;
+    let identity =
+        Identity::establish(&client, &config.names, EnlistedRole::Worker, config.device.clone()).await?;
+    let heartbeat_ms = client.info().await?.parameters.heartbeat_ms;
+    Ok((client, identity, heartbeat_ms))
 }

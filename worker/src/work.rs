@@ -22,8 +22,7 @@ const MODELS_EVERY: Duration = Duration::from_secs(10);
 
 /// Works until stopped or suspended; a suspended worker waits to be stopped.
 pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), WorkerError> {
-    let heartbeat_ms = worker.client.info().await?.parameters.heartbeat_ms;
-    let mut shop = Shop { worker, heartbeat_ms, ready: HashSet::new(), refused: HashSet::new(), asked: None };
+    let mut shop = Shop { worker, ready: HashSet::new(), refused: HashSet::new(), asked: None };
     shop.resume(&stop).await?;
     while !stop.is_cancelled() {
         tokio::select! {
@@ -56,7 +55,6 @@ async fn pause(stop: &CancellationToken) {
 /// The state of the working loop.
 struct Shop {
     worker: Arc<Worker>,
-    heartbeat_ms: u64,
     /// Models loaded and served.
     ready: HashSet<ModelId>,
     /// Models that this machine cannot run.
@@ -92,7 +90,7 @@ impl Shop {
         let listed = match self.worker.client.models().await {
             Ok(listed) => listed,
             Err(error) if error.is_transient() => {
-                tracing::warn!(%error, "the models cannot be listed");
+                tracing::debug!(%error, "the models cannot be listed");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -115,7 +113,7 @@ impl Shop {
                 self.ready.insert(id);
             }
             Err(error) if error.is_transient() => {
-                tracing::warn!(model = %id, %error, "the model is not here yet")
+                tracing::debug!(model = %id, %error, "the model is not here yet")
             }
             Err(error) => {
                 tracing::error!(model = %id, %error, "this model is not served");
@@ -165,7 +163,7 @@ impl Shop {
             return Ok(());
         }
         let leases = records.iter().map(|record| record.lease).collect();
-        let _heartbeats = Heartbeats::keep(self.worker.clone(), leases, self.heartbeat_ms);
+        let _heartbeats = Heartbeats::keep(self.worker.clone(), leases);
         let mut by_model = BTreeMap::<ModelId, Vec<Record>>::new();
         for record in records {
             by_model.entry(record.model).or_default().push(record);
@@ -227,13 +225,13 @@ impl Shop {
 
     /// Goes on after a refusal that may pass; gives up after any other.
     async fn bear(&self, error: WorkerError, stop: &CancellationToken) -> Result<(), WorkerError> {
+        if error.is_transient() {
+            tracing::debug!(%error, "no lease");
+            pause(stop).await;
+            return Ok(());
+        }
         let code = match &error {
             WorkerError::Client(error) | WorkerError::Participant(ParticipantError::Client(error)) => {
-                if error.is_transient() {
-                    tracing::warn!(%error, "no lease");
-                    pause(stop).await;
-                    return Ok(());
-                }
                 ClientError::code(error)
             }
             _ => None,

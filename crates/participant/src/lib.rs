@@ -5,7 +5,8 @@
 //! - [`dossier`]: a claim with its job and model, everything checked that can be without running it;
 //! - [`trace`]: the party's own run of a job, re-computed on demand, as the strategies of `gainsay-protocol` read it;
 //! - [`player`]: plays the moves that those strategies offer, until it is the other side's turn;
-//! - [`news`]: wakes a party when something that concerns it happens.
+//! - [`news`]: wakes a party when something that concerns it happens;
+//! - [`patience`]: waits for a coordinator that is away.
 //!
 //! What is special to one role (leases and claims; sampling and opening) lives in that role's crate. This crate decides
 //! nothing about disputes, and keeps no state that a restart could lose.
@@ -15,6 +16,7 @@ mod error;
 pub mod identity;
 pub mod models;
 pub mod news;
+pub mod patience;
 pub mod player;
 pub mod trace;
 

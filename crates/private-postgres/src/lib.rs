@@ -85,6 +85,8 @@ pub struct Cluster {
     server: Server,
     run: RunFolder,
     data_dir: PathBuf,
+    lifetime: Lifetime,
+    durability: Durability,
     installation: Installation,
     account: Option<Account>,
 }
@@ -125,7 +127,30 @@ impl Cluster {
         data::prepare(place, &installation, progress)?;
         let server = Server::start(place, run.path(), &installation)?;
         tracing::info!(pid = server.process_id(), data_dir = %data_dir.display(), "private PostgreSQL is ready");
-        Ok(Self { server, run, data_dir, installation, account })
+        let durability = options.durability;
+        Ok(Self { server, run, data_dir, lifetime, durability, installation, account })
+    }
+
+    /// Kills the server, for tests of what depends on it: sessions break off in the middle, nothing is written that
+    /// was not committed. [`start_again`](Self::start_again) brings it back.
+    ///
+    /// # Errors
+    /// The server does not react to being killed.
+    pub fn kill(&mut self) -> Result<(), Error> {
+        self.server.kill()
+    }
+
+    /// Starts the server again after it was killed, on its data and at its address, and waits until it accepts
+    /// connections: recovery takes what it takes. A server that runs is killed first.
+    ///
+    /// # Errors
+    /// A server that does not start.
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.server.kill()?;
+        let Self { data_dir, lifetime, durability, account, .. } = self;
+        let place = Place { data_dir, lifetime: *lifetime, durability: *durability, account: *account };
+        self.server = Server::start(place, self.run.path(), &self.installation)?;
+        Ok(())
     }
 
     /// The URL of a database in this cluster, for sqlx, libpq and whatever else accepts a percent-encoded

@@ -149,6 +149,16 @@ impl Server {
         joined(keeper).and(Err(Error::Stop { status }))
     }
 
+    /// Ends the server as a crash would. One that has ended stays so.
+    pub(crate) fn kill(&mut self) -> Result<(), Error> {
+        let Some(keeper) = self.keeper.take() else { return Ok(()) };
+        self.signal(Signal::KILL);
+        if self.shared.wait(ABORT_TIMEOUT) {
+            return joined(keeper);
+        }
+        Err(Error::Stop { status: "it does not react to being killed".into() })
+    }
+
     /// Sends a signal unless the process has ended. The process cannot be reaped meanwhile, so its id is its own.
     fn signal(&self, signal: Signal) {
         let exit = self.shared.exit();

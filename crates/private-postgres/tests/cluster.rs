@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use gainsay_private_postgres::{Cluster, Durability, Error, Options, Programs};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection};
 
 /// A folder of this test's own that the server's user can enter, removed at the end.
 struct Folder(PathBuf);
@@ -128,6 +129,29 @@ async fn locked_rows_are_skipped(pool: &PgPool) {
 
 async fn setting(pool: &PgPool, sql: &'static str) -> String {
     sqlx::query_scalar(sql).fetch_one(pool).await.expect("a setting")
+}
+
+#[test]
+fn a_killed_server_comes_back_at_its_address_with_what_was_committed() {
+    let folder = Folder::new("again");
+    let mut cluster = start(Some(folder.data()), Durability::Safe);
+    let url = cluster.url("postgres");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let pool = runtime.block_on(async {
+        let pool = connect(&cluster, "postgres").await;
+        sqlx::query("CREATE TABLE kept AS SELECT 41 AS value").execute(&pool).await.expect("a table");
+        pool
+    });
+    cluster.kill().expect("it runs");
+    cluster.kill().expect("a dead server is as dead as can be");
+    assert!(runtime.block_on(PgConnection::connect(&url)).is_err(), "somebody answers for a dead server");
+    cluster.start_again().expect("it recovers");
+    assert_eq!(cluster.url("postgres"), url);
+    runtime.block_on(async {
+        assert_eq!(number(&pool, "UPDATE kept SET value = value + 1 RETURNING value").await, 42);
+        pool.close().await;
+    });
+    cluster.stop().expect("a clean stop");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! which a later run continues. Several processes may share one cache: whoever downloads holds that file's lock.
 
 use super::files::at;
-use super::transport::{Auth, Body, Call, next_chunk};
+use super::transport::{Auth, Body, Call};
 use super::{Client, ClientError};
 use crate::limits::MAX_BLOB_BYTES;
 use crate::routes;
@@ -116,20 +116,20 @@ impl BlobCache {
             let range = HeaderValue::from_str(&format!("bytes={have}-")).expect("a range is a header value");
             call.headers.insert(RANGE, range);
         }
-        let mut response = match client.stream(&call).await {
+        let mut answer = match client.stream(&call).await {
             // Nothing follows what is there: it may be whole.
             Err(ClientError::Refused { status: 416, .. } | ClientError::Unexpected { status: 416, .. }) => {
                 return Ok(());
             }
-            response => response?,
+            answer => answer?,
         };
-        if response.status() != StatusCode::PARTIAL_CONTENT {
+        if answer.response.status() != StatusCode::PARTIAL_CONTENT {
             part.file.set_len(0).map_err(at(&part.path))?;
             have = 0;
         }
         let mut file = &part.file;
         file.seek(SeekFrom::Start(have)).map_err(at(&part.path))?;
-        while let Some(chunk) = next_chunk(client.base(), &mut response).await? {
+        while let Some(chunk) = client.next_chunk(&mut answer).await? {
             have += chunk.len() as u64;
             if have > MAX_BLOB_BYTES {
                 return Err(ClientError::TooLarge { path: call.path, limit: MAX_BLOB_BYTES });

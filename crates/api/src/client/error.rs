@@ -1,7 +1,7 @@
 //! What can go wrong between a client and its coordinator.
 
 use crate::error::ErrorCode;
-use gainsay_commitment::TensorCommitment;
+use gainsay_commitment::{PartyId, TensorCommitment};
 use std::path::PathBuf;
 
 /// Why a call did not give its answer.
@@ -27,6 +27,16 @@ pub enum ClientError {
         /// What the library says.
         #[source]
         source: reqwest::Error,
+    },
+    /// One of several addresses is another service's.
+    #[error("{base} is coordinator {found}, the other addresses are those of coordinator {expected}")]
+    OtherCoordinator {
+        /// The address.
+        base: String,
+        /// Who answers there.
+        found: PartyId,
+        /// Who should.
+        expected: PartyId,
     },
     /// The connection stands, but nothing comes.
     #[error("the coordinator at {base} has not answered {path} within {} s", waited.as_secs())]
@@ -127,6 +137,11 @@ impl ClientError {
             Self::Unexpected { status, .. } => matches!(status, 429 | 502..=504),
             _ => false,
         }
+    }
+
+    /// Whether another coordinator of the same service might answer where this one did not.
+    pub(super) fn blames_the_coordinator(&self) -> bool {
+        self.is_transient() && !self.is(ErrorCode::RateLimited)
     }
 
     pub(super) fn unreachable(base: &str, source: reqwest::Error) -> Self {

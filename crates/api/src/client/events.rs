@@ -1,6 +1,6 @@
 //! Following the event stream.
 
-use super::transport::{Call, next_chunk};
+use super::transport::{Answer, Call};
 use super::{Client, ClientError};
 use crate::events::{Event, EventCursor, EventKind, EventsQuery};
 use crate::limits::MAX_EVENT_BYTES;
@@ -18,7 +18,7 @@ pub struct EventReader {
 }
 
 struct Connection {
-    response: reqwest::Response,
+    answer: Answer,
     parser: Parser,
 }
 
@@ -100,7 +100,7 @@ impl EventReader {
                 }
                 continue;
             }
-            let Some(chunk) = next_chunk(&self.client.inner.base, &mut connection.response).await? else {
+            let Some(chunk) = self.client.next_chunk(&mut connection.answer).await? else {
                 return Ok(None);
             };
             if !connection.parser.push(&chunk) {
@@ -116,9 +116,9 @@ impl EventReader {
         if let Some(value) = self.after.as_ref().and_then(|after| HeaderValue::from_str(&after.0).ok()) {
             call.headers.insert(HeaderName::from_static("last-event-id"), value);
         }
-        let response = self.client.stream(&call).await?;
+        let answer = self.client.stream(&call).await?;
         self.gaps += u64::from(self.after.is_none());
-        self.connection = Some(Connection { response, parser: Parser::default() });
+        self.connection = Some(Connection { answer, parser: Parser::default() });
         Ok(())
     }
 }

@@ -4,9 +4,13 @@
 //! again are: lost connections and busy answers are retried with growing pauses, a signed request afresh each time.
 //! Calls that would count twice (a deposit, a job) are made once. No answer is read beyond its limit.
 //!
+//! A client may be given the addresses of several coordinators of one service, with commas between them: it uses one
+//! until that fails, then the next.
+//!
 //! [`events::EventReader`] follows the event stream across reconnects, [`blobs::BlobCache`] fetches weights by hash,
 //! [`keys`] and [`files`] keep what a party must not lose.
 
+mod addresses;
 pub mod blobs;
 mod calls;
 mod clock;
@@ -19,12 +23,13 @@ mod transport;
 pub use error::ClientError;
 pub use transport::{Auth, RetryPolicy, install_crypto_provider};
 
+use addresses::Addresses;
 use clock::ServiceClock;
 use gainsay_commitment::PartyId;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A coordinator, reached over HTTP. Cheap to clone; clones share connections.
+/// A coordinator, or several of one service, reached over HTTP. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -32,8 +37,7 @@ pub struct Client {
 
 struct Inner {
     http: reqwest::Client,
-    /// Without a trailing slash.
-    base: String,
+    addresses: Addresses,
     coordinator: PartyId,
     clock: ServiceClock,
     retry: RetryPolicy,
@@ -42,7 +46,7 @@ struct Inner {
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
-            .field("base", &self.inner.base)
+            .field("bases", &self.inner.addresses.bases().collect::<Vec<_>>())
             .field("coordinator", &self.inner.coordinator)
             .finish_non_exhaustive()
     }
@@ -54,25 +58,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Client {
-    /// Connects to the coordinator at `base` (`http://host:port` or `https://…`) and reads its identity.
+    /// Connects to the coordinator at `addresses` (`http://host:port` or `https://…`; those of several coordinators of
+    /// one service with commas between them) and reads its identity.
     ///
     /// # Errors
-    /// [`ClientError::Url`] for a base that is no such URL; otherwise why the coordinator does not answer.
-    pub async fn connect(base: &str) -> Result<Self, ClientError> {
-        Self::connect_with(base, RetryPolicy::default()).await
+    /// [`ClientError::Url`] for what is no such address; otherwise why no coordinator answers.
+    pub async fn connect(addresses: &str) -> Result<Self, ClientError> {
+        Self::connect_with(addresses, RetryPolicy::default()).await
     }
 
     /// [`Client::connect`] with another retry policy.
     ///
     /// # Errors
     /// As [`Client::connect`].
-    pub async fn connect_with(base: &str, retry: RetryPolicy) -> Result<Self, ClientError> {
-        let base = base.trim_end_matches('/').to_owned();
-        let http = transport::build(&base)?;
-        let info = transport::fetch_info(&http, &base, &retry).await?;
+    pub async fn connect_with(addresses: &str, retry: RetryPolicy) -> Result<Self, ClientError> {
+        let addresses = Addresses::parse(addresses)?;
+        let http = transport::build(&addresses)?;
+        let info = transport::fetch_info(&http, &addresses, &retry).await?;
+        addresses.current().set_known();
         let clock = ServiceClock::starting_at(info.service_time_ms);
         let coordinator = info.coordinator;
-        Ok(Self { inner: Arc::new(Inner { http, base, coordinator, clock, retry }) })
+        Ok(Self { inner: Arc::new(Inner { http, addresses, coordinator, clock, retry }) })
     }
 
     /// The coordinator's key.
@@ -81,10 +87,10 @@ impl Client {
         self.inner.coordinator
     }
 
-    /// The address that the client was given.
+    /// The address in use.
     #[must_use]
     pub fn base(&self) -> &str {
-        &self.inner.base
+        &self.inner.addresses.current().base
     }
 
     /// The coordinator's service time now, as far as this machine can tell, in ms: not before it, but perhaps ahead of

@@ -1,5 +1,6 @@
 //! One request and its answer: signing, retries, limits.
 
+use super::addresses::{Address, Addresses};
 use super::{CONNECT_TIMEOUT, Client, ClientError, READ_TIMEOUT};
 use crate::error::{ErrorBody, ErrorCode};
 use crate::info::Info;
@@ -139,34 +140,31 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An HTTP client for `base`.
-pub(super) fn build(base: &str) -> Result<reqwest::Client, ClientError> {
-    let url: reqwest::Url = base.parse().map_err(|_| ClientError::Url(base.to_owned()))?;
-    let host = url.host_str().ok_or_else(|| ClientError::Url(base.to_owned()))?.to_owned();
+/// An HTTP client for these addresses.
+pub(super) fn build(addresses: &Addresses) -> Result<reqwest::Client, ClientError> {
+    let urls: Vec<reqwest::Url> =
+        addresses.bases().map(|base| base.parse().expect("checked when it was read")).collect();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("gainsay/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         // A signature covers the path: following a redirect could only fail.
         .redirect(reqwest::redirect::Policy::none())
         .tcp_nodelay(true);
-    if matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") {
+    let is_local = |url: &reqwest::Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if urls.iter().all(is_local) {
         builder = builder.no_proxy();
     }
-    match url.scheme() {
+    if urls.iter().any(|url| url.scheme() == "https") {
+        install_crypto_provider();
+    } else {
         // Without TLS the machine's certificates are not even read, so that none need be installed.
-        "http" => {
-            let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-            let tls = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .expect("the ring provider supports the default versions")
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            builder = builder.tls_backend_preconfigured(tls);
-        }
-        "https" => {
-            install_crypto_provider();
-        }
-        _ => return Err(ClientError::Url(base.to_owned())),
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the ring provider supports the default versions")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        builder = builder.tls_backend_preconfigured(tls);
     }
     builder.build().map_err(|source| ClientError::Setup { source })
 }
@@ -178,34 +176,51 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Reads `/v1/info` before there is a client.
+/// Reads `/v1/info` from the first of the addresses that answers, which is the one in use afterwards.
 pub(super) async fn fetch_info(
     http: &reqwest::Client,
-    base: &str,
+    addresses: &Addresses,
     retry: &RetryPolicy,
 ) -> Result<Info, ClientError> {
     let mut failures = 0;
     loop {
-        let sent = http.get(format!("{base}{}", routes::INFO)).timeout(READ_TIMEOUT).send().await;
-        let result = match sent {
-            Ok(response) => read_info(base, response).await,
-            Err(source) => Err(ClientError::unreachable(base, source)),
+        let base = &addresses.current().base;
+        let error = match fetch_info_from(http, base).await {
+            Ok(info) => return Ok(info),
+            Err(error) => error,
         };
-        match result {
-            Err(error) if error.is_transient() && failures + 1 < retry.attempts => {
-                failures += 1;
-                tokio::time::sleep(retry.pause(failures)).await;
-            }
-            result => return result,
+        failures += 1;
+        if !error.is_transient() || failures >= retry.attempts.max(addresses.count() as u32) {
+            return Err(error);
+        }
+        addresses.turn_from(base, &error);
+        if failures as usize >= addresses.count() {
+            tokio::time::sleep(retry.pause(failures)).await;
         }
     }
+}
+
+/// Reads `/v1/info` from one address, once.
+async fn fetch_info_from(http: &reqwest::Client, base: &str) -> Result<Info, ClientError> {
+    let sent = http.get(format!("{base}{}", routes::INFO)).timeout(READ_TIMEOUT).send().await;
+    match sent {
+        Ok(response) => read_info(base, response).await,
+        Err(source) => Err(ClientError::unreachable(base, source)),
+    }
+}
+
+/// The head of a success, its body unread.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Whose it is.
+    pub(super) base: std::sync::Arc<str>,
 }
 
 impl Client {
     /// Makes a call and reads its JSON answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
         let body = self.retrying(&call, MAX_ANSWER_BYTES).await?;
-        parse_json(&self.inner.base, &call.path, &body)
+        parse_json(self.base(), &call.path, &body)
     }
 
     /// Makes a call and reads its answer as bytes, at most `limit` of them.
@@ -218,10 +233,22 @@ impl Client {
         self.octets(call, limits::MAX_JSON_BYTES).await.map(drop)
     }
 
-    /// Makes a call once and answers with the response, its body unread.
-    pub(super) async fn stream(&self, call: &Call<'_>) -> Result<Response, ClientError> {
-        let response = self.send(call).await?;
-        accept(&self.inner.base, &call.path, response).await
+    /// Makes a call once, to the address in use, and answers with the response, its body unread.
+    pub(super) async fn stream(&self, call: &Call<'_>) -> Result<Answer, ClientError> {
+        let addresses = &self.inner.addresses;
+        let address = addresses.current();
+        let base = &address.base;
+        let answered = async {
+            self.make_known(address).await?;
+            accept(base, &call.path, self.send(base, call).await?).await
+        };
+        match answered.await {
+            Ok(response) => Ok(Answer { response, base: base.clone() }),
+            Err(error) => {
+                addresses.turn_from(base, &error);
+                Err(error)
+            }
+        }
     }
 
     /// Makes a call, again where that is safe and may help, and reads its answer.
@@ -229,7 +256,7 @@ impl Client {
         let (mut failures, mut resynced) = (0, false);
         loop {
             let result = match self.stream(call).await {
-                Ok(response) => read(&self.inner.base, &call.path, response, limit).await,
+                Ok(answer) => self.read(&call.path, answer, limit).await,
                 Err(error) => Err(error),
             };
             let error = match result {
@@ -245,23 +272,63 @@ impl Client {
             failures += 1;
             let may_repeat = call.idempotent || never_arrived(&error);
             if !(may_repeat && error.is_transient() && failures < self.inner.retry.attempts) {
+                if error.blames_the_coordinator() {
+                    self.inner.addresses.note_away(&error);
+                }
                 return Err(error);
             }
-            let pause = self.inner.retry.pause(failures);
+            // Whoever has not been asked yet is asked at once.
+            let others_left =
+                error.blames_the_coordinator() && (failures as usize) < self.inner.addresses.count();
+            let pause = if others_left { Duration::ZERO } else { self.inner.retry.pause(failures) };
             tracing::debug!(path = call.path, failures, ?pause, %error, "call failed; trying again");
             tokio::time::sleep(pause).await;
         }
     }
 
+    /// Reads an answer of at most `limit` bytes.
+    async fn read(&self, path: &str, answer: Answer, limit: usize) -> Result<Bytes, ClientError> {
+        let Answer { response, base } = answer;
+        let body = read(&base, path, response, limit).await;
+        match &body {
+            Ok(_) => self.inner.addresses.note_answer(&base),
+            Err(error) => self.inner.addresses.turn_from(&base, error),
+        }
+        body
+    }
+
+    /// The next bytes of an answer.
+    pub(super) async fn next_chunk(&self, answer: &mut Answer) -> Result<Option<Bytes>, ClientError> {
+        let chunk = next_chunk(&answer.base, &mut answer.response).await;
+        if let Err(error) = &chunk {
+            self.inner.addresses.turn_from(&answer.base, error);
+        }
+        chunk
+    }
+
     /// Reads service time anew.
     pub(super) async fn read_clock(&self) -> Result<Info, ClientError> {
-        let info = fetch_info(&self.inner.http, &self.inner.base, &self.inner.retry).await?;
+        let info = fetch_info(&self.inner.http, &self.inner.addresses, &self.inner.retry).await?;
         self.inner.clock.set(info.service_time_ms);
         Ok(info)
     }
 
-    async fn send(&self, call: &Call<'_>) -> Result<Response, ClientError> {
-        let url = format!("{}{}", self.inner.base, call.path);
+    /// Asks who answers at an address, where that is not known yet.
+    async fn make_known(&self, address: &Address) -> Result<(), ClientError> {
+        if address.is_known() {
+            return Ok(());
+        }
+        let found = fetch_info_from(&self.inner.http, &address.base).await?.coordinator;
+        let expected = self.inner.coordinator;
+        if found != expected {
+            return Err(ClientError::OtherCoordinator { base: address.base.to_string(), found, expected });
+        }
+        address.set_known();
+        Ok(())
+    }
+
+    async fn send(&self, base: &str, call: &Call<'_>) -> Result<Response, ClientError> {
+        let url = format!("{base}{}", call.path);
         let mut request = self
             .inner
             .http
@@ -283,9 +350,9 @@ impl Client {
         let head = tokio::time::timeout(READ_TIMEOUT + call.wait, request.send());
         match head.await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) => Err(ClientError::unreachable(&self.inner.base, source)),
+            Ok(Err(source)) => Err(ClientError::unreachable(base, source)),
             Err(_) => Err(ClientError::Silent {
-                base: self.inner.base.clone(),
+                base: base.to_owned(),
                 path: call.path.clone(),
                 waited: READ_TIMEOUT + call.wait,
             }),
@@ -378,7 +445,7 @@ async fn read(base: &str, path: &str, response: Response, limit: usize) -> Resul
 }
 
 /// The next bytes of a body, waited for no longer than [`READ_TIMEOUT`].
-pub(super) async fn next_chunk(base: &str, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
+async fn next_chunk(base: &str, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
     match tokio::time::timeout(READ_TIMEOUT, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
         Ok(Err(source)) => Err(ClientError::unreachable(base, source)),
