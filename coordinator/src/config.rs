@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use gainsay_protocol::{Amount, Parameters, ParametersError};
 
@@ -15,6 +16,8 @@ pub struct Config {
     pub database_url: String,
     /// Connections held to it at most.
     pub database_connections: u32,
+    /// Redis, where several coordinators share one; without it, the process keeps to itself.
+    pub redis: Option<RedisConfig>,
     /// Folder of model files, named by their hashes.
     pub blob_dir: PathBuf,
     /// File that holds the coordinator's secret key; made with mode 0600 where it is missing.
@@ -34,11 +37,42 @@ impl std::fmt::Debug for Config {
         // The database URL and the operator's token are secrets.
         f.debug_struct("Config")
             .field("listen", &self.listen)
+            .field("redis", &self.redis)
             .field("blob_dir", &self.blob_dir)
             .field("key_file", &self.key_file)
             .field("parameters", &self.parameters)
             .field("prices", &self.prices)
             .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a Redis server is used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where it is: `redis://[user:password@]host[:port][/database]` or `unix:///path`.
+    pub url: String,
+    /// What all names in it start with. Coordinators of one database share it, and no others.
+    pub prefix: String,
+    /// How long an answer is waited for. Later, the process goes on alone and connects anew.
+    pub answer_time: Duration,
+}
+
+impl RedisConfig {
+    /// The server at this address, with defaults for the rest.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: "gainsay".to_owned(), answer_time: Duration::from_millis(500) }
+    }
+}
+
+impl std::fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        let Self { url: _, prefix, answer_time } = self;
+        f.debug_struct("RedisConfig")
+            .field("prefix", prefix)
+            .field("answer_time", answer_time)
             .finish_non_exhaustive()
     }
 }
@@ -129,6 +163,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8650)),
             database_url: database_url.into(),
             database_connections: 16,
+            redis: None,
             blob_dir: PathBuf::from("gainsay-data/blobs"),
             key_file: PathBuf::from("gainsay-data/coordinator.key"),
             operator_token: None,
@@ -149,6 +184,13 @@ impl Config {
         let mut config = Self::new(url);
         settings.set("GAINSAY_LISTEN", "an address like 127.0.0.1:8650", &mut config.listen)?;
         settings.set("GAINSAY_DATABASE_CONNECTIONS", "a count", &mut config.database_connections)?;
+        config.redis = settings.text("GAINSAY_REDIS_URL").map(RedisConfig::new);
+        if let Some(redis) = &mut config.redis {
+            settings.set("GAINSAY_REDIS_PREFIX", "a text", &mut redis.prefix)?;
+            let mut answer_ms = redis.answer_time.as_millis() as u64;
+            settings.set("GAINSAY_REDIS_ANSWER_MS", "a count of milliseconds", &mut answer_ms)?;
+            redis.answer_time = Duration::from_millis(answer_ms.max(1));
+        }
         settings.set("GAINSAY_BLOB_DIR", "a folder", &mut config.blob_dir)?;
         settings.set("GAINSAY_KEY_FILE", "a file", &mut config.key_file)?;
         config.operator_token = settings.text("GAINSAY_OPERATOR_TOKEN");

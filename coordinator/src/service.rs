@@ -9,7 +9,7 @@ use gainsay_commitment::PartyId;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, AppError};
-use crate::bus::{Bus, InProcess};
+use crate::bus::{Bus, InProcess, Redis, RedisUrlError};
 use crate::config::{Config, ConfigError};
 use crate::http::{HttpConfig, Server};
 use crate::reconcile;
@@ -20,6 +20,9 @@ pub enum StartError {
     /// A setting that cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The address of Redis.
+    #[error(transparent)]
+    Redis(#[from] RedisUrlError),
     /// Database, key file or blob folder.
     #[error("the service's storage cannot be opened")]
     App(#[from] AppError),
@@ -49,20 +52,15 @@ pub enum Timers {
 pub struct Coordinator {
     config: Config,
     http: HttpConfig,
-    bus: Arc<dyn Bus>,
+    bus: Option<Arc<dyn Bus>>,
     timers: Timers,
 }
 
 impl Coordinator {
-    /// With defaults for everything that the configuration does not say, and a bus for one process.
+    /// With defaults for everything that the configuration does not say, and the bus that it asks for.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            http: HttpConfig::default(),
-            bus: Arc::new(InProcess::new()),
-            timers: Timers::default(),
-        }
+        Self { config, http: HttpConfig::default(), bus: None, timers: Timers::default() }
     }
 
     /// Limits and times of the HTTP side.
@@ -72,10 +70,10 @@ impl Coordinator {
         self
     }
 
-    /// A bus that several coordinators share.
+    /// A bus in place of the one that the configuration asks for.
     #[must_use]
     pub fn bus(mut self, bus: Arc<dyn Bus>) -> Self {
-        self.bus = bus;
+        self.bus = Some(bus);
         self
     }
 
@@ -97,7 +95,11 @@ impl Coordinator {
         // The address first: it is the cheapest to find out about, and nothing is left behind if it is taken.
         let listener = TcpListener::bind(self.config.listen).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let app = App::start(self.config.clone(), self.bus).await?;
+        let bus = match self.bus {
+            Some(bus) => bus,
+            None => bus(&self.config).await?,
+        };
+        let app = App::start(self.config.clone(), bus).await?;
         let stopping = CancellationToken::new();
         let drain = self.http.drain;
         let server = Server::start(listener, app.clone(), self.http, stopping.clone()).map_err(listen)?;
@@ -108,6 +110,14 @@ impl Coordinator {
         tracing::info!(%address, coordinator = %app.coordinator(), "serving");
         Ok(Running { address, app, server, timers, stopping, drain })
     }
+}
+
+/// The bus that a configuration asks for. A Redis that is away does not keep a coordinator from serving.
+async fn bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
+    Ok(match &config.redis {
+        Some(redis) => Arc::new(Redis::connect(redis).await?),
+        None => Arc::new(InProcess::new()),
+    })
 }
 
 /// A coordinator that serves. Dropped without [`stop`](Self::stop), it goes on until its runtime ends.

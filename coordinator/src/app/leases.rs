@@ -32,14 +32,25 @@ impl App {
     ) -> AppResult<Option<LeaseGrant>> {
         let until = Instant::now() + wait;
         let mut news = self.bus().subscribe(Topic::Queue).await;
+        let mut grant = retrying(|| self.lease_now(worker, models)).await?;
         loop {
-            let grant = retrying(|| self.lease_now(worker, models)).await?;
             let left = until.saturating_duration_since(Instant::now());
             if grant.is_some() || left.is_zero() {
                 return Ok(grant);
             }
             news.wait(left.min(LOOK_AGAIN)).await;
+            grant = self.lease_if_queued(worker, models).await?;
         }
+    }
+
+    /// A job wakes every worker that waits, and one gets it: so they look a few at a time, and those who find the
+    /// queue empty again have asked one question and opened no transaction.
+    async fn lease_if_queued(&self, worker: PartyId, models: &[ModelId]) -> AppResult<Option<LeaseGrant>> {
+        let _turn = self.lease_turn().await;
+        let mut conn = self.connection().await?;
+        let queued = jobs::is_any_queued(&mut conn, models).await?;
+        drop(conn);
+        if queued { retrying(|| self.lease_now(worker, models)).await } else { Ok(None) }
     }
 
     async fn lease_now(&self, worker: PartyId, models: &[ModelId]) -> AppResult<Option<LeaseGrant>> {

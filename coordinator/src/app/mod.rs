@@ -25,6 +25,7 @@ use std::sync::{Arc, RwLock};
 use gainsay_commitment::{Canonical, CoordinatorId, ModelId, SecretKey, Signed};
 use gainsay_program::ValidatedModel;
 use gainsay_protocol::ServiceTime;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use error::AppError;
 pub use reads::*;
@@ -51,7 +52,12 @@ struct Inner {
     files: FileStore,
     bus: Arc<dyn Bus>,
     models: RwLock<HashMap<ModelId, Arc<ValidatedModel>>>,
+    /// Woken workers that look at the queue at the same time.
+    lease_turns: Semaphore,
 }
+
+/// Few enough to leave connections for everybody else, and more than one, so that one slow look holds up no other.
+const LEASE_TURNS: usize = 4;
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,8 +78,8 @@ impl App {
         let mut tx = store.begin().await?;
         deployment::adopt(&mut tx, key.id()).await?;
         crate::store::commit(tx).await?;
-        let models = RwLock::default();
-        Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models }) })
+        let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
+        Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models, lease_turns }) })
     }
 
     /// The configuration it runs with.
@@ -146,6 +152,10 @@ impl App {
 
     async fn connection(&self) -> AppResult<PooledConnection> {
         Ok(self.inner.store.connection().await?)
+    }
+
+    async fn lease_turn(&self) -> SemaphorePermit<'_> {
+        self.inner.lease_turns.acquire().await.expect("nobody closes the semaphore")
     }
 
     fn sign<T: Canonical>(&self, body: T) -> Signed<T> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use gainsay_commitment::PartyId;
 use gainsay_protocol::ServiceTime;
 
-use super::{Admission, Bus, Quota, Subscription, Topic, Wakeups};
+use super::{Admission, Bus, BusState, Quota, Subscription, Topic, Wakeups};
 
 /// Keys kept before those that have rested are dropped.
 const RATE_KEYS_SWEEP: usize = 16_384;
@@ -35,6 +35,16 @@ impl InProcess {
     #[must_use]
     pub fn topic_count(&self) -> usize {
         self.wakeups.topic_count()
+    }
+
+    /// Wakes those who wait for a topic, as news from elsewhere do.
+    pub(super) fn wake(&self, topic: Topic) {
+        self.wakeups.wake(topic);
+    }
+
+    /// Wakes everybody, where nobody knows what was missed.
+    pub(super) fn wake_all(&self) {
+        self.wakeups.wake_all();
     }
 }
 
@@ -67,6 +77,10 @@ impl Bus for InProcess {
     async fn admit(&self, key: &str, quota: Quota, now: Duration) -> Admission {
         locked(&self.rates).admit(key, quota, now)
     }
+
+    fn state(&self) -> BusState {
+        BusState::Alone
+    }
 }
 
 /// The generic cell rate algorithm: one number a key, the time at which its allowance is whole again.
@@ -78,10 +92,16 @@ struct Rates {
 
 impl Rates {
     fn admit(&mut self, key: &str, quota: Quota, now: Duration) -> Admission {
-        let whole_at = self.whole_at.get(key).copied().unwrap_or_default().max(now);
+        let stored = self.whole_at.get(key).copied().unwrap_or_default();
+        // Nothing that was granted reaches further than this: a clock that was set back locks no key out.
+        let furthest = now + quota.every * quota.burst.max(1);
+        let whole_at = stored.clamp(now, furthest);
         let slack = quota.every * (quota.burst.max(1) - 1);
         let granted_from = whole_at.saturating_sub(slack);
         if granted_from > now {
+            if whole_at < stored {
+                self.whole_at.insert(key.to_owned(), whole_at);
+            }
             return Admission::RetryAfter(granted_from - now);
         }
         self.sweep(now);

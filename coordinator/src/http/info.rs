@@ -7,6 +7,7 @@ use gainsay_api::info::{Health, Info};
 use super::error::ApiError;
 use super::state::HttpState;
 use super::views;
+use crate::bus::BusState;
 
 /// Who the coordinator is, what time it is, and by which numbers it works.
 pub(super) async fn info(state: Data<HttpState>) -> Result<Json<Info>, ApiError> {
@@ -18,11 +19,13 @@ pub(super) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok".to_owned() })
 }
 
-/// Requests can be served: the database answers, with the schema of this build, and the service is not stopping.
+/// Requests can be served: the database answers, with the schema of this build, and the service is not stopping. Without
+/// its Redis it is `degraded`, and serves.
 pub(super) async fn ready(state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     if state.stopping.is_cancelled() {
         return Err(ApiError::unavailable("The service is stopping"));
     }
     state.call(|app| async move { app.ready().await }).await?;
-    Ok(HttpResponse::Ok().json(Health { status: "ok".to_owned() }))
+    let is_alone = state.app.config().redis.is_some() && state.app.bus().state() == BusState::Alone;
+    Ok(HttpResponse::Ok().json(Health { status: if is_alone { "degraded" } else { "ok" }.to_owned() }))
 }

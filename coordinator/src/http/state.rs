@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -39,8 +39,6 @@ pub(super) struct HttpState {
     pub(super) streams: Arc<Semaphore>,
     /// The runtime of the service itself.
     core: Handle,
-    /// Where the clock of rate limits starts.
-    origin: Instant,
 }
 
 impl HttpState {
@@ -60,7 +58,6 @@ impl HttpState {
             bodies: Arc::new(Semaphore::new(super::body::BODY_PARTS)),
             streams,
             core,
-            origin: Instant::now(),
         }
     }
 
@@ -96,7 +93,9 @@ impl HttpState {
 
     /// Takes one request from an allowance.
     pub(super) async fn admit(&self, key: String, quota: Quota, what: &str) -> Result<(), ApiError> {
-        match self.app.bus().admit(&key, quota, self.origin.elapsed()).await {
+        // The one clock that several coordinators have in common without asking anybody.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        match self.app.bus().admit(&key, quota, now).await {
             Admission::Granted => Ok(()),
             Admission::RetryAfter(wait) => Err(ApiError::rate_limited(what, wait)),
         }

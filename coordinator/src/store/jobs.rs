@@ -189,6 +189,19 @@ pub async fn count_undecided(conn: &mut Connection, submitter: OwnerId, limit: u
     count("a count of jobs", found)
 }
 
+/// Whether a job of one of these models waits for a worker, whoever may have it.
+///
+/// # Errors
+/// The database.
+pub async fn is_any_queued(conn: &mut Connection, models: &[ModelId]) -> StoreResult<bool> {
+    let models: Vec<&[u8]> = models.iter().map(|model| model.as_bytes().as_slice()).collect();
+    sqlx::query_scalar("select exists (select 1 from jobs where state = 'submitted' and model_id = any($1))")
+        .bind(models)
+        .fetch_one(conn)
+        .await
+        .map_err(failed("look into the queue"))
+}
+
 /// Locks the job of a model that waits longest and that the owner may have; jobs that others are taking at this
 /// moment are passed over.
 ///

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gainsay_api::claims::ClaimState;
+use gainsay_api::client::Client;
 use gainsay_api::disputes::{
     DisputeFilter, DisputeState, DisputeView, MoveKind, Side, Verdict, VerdictReason,
 };
@@ -38,12 +39,23 @@ async fn play(
     worker: (&SecretKey, &mut ToyRun),
     challenger: (&SecretKey, &mut ToyRun),
 ) -> DisputeView {
+    play_through(&[&world.client], world, opened, worker, challenger).await
+}
+
+/// Plays to the end, a move through each of the clients in turn; answers the last view.
+pub(crate) async fn play_through(
+    clients: &[&Client],
+    world: &World,
+    opened: DisputeView,
+    worker: (&SecretKey, &mut ToyRun),
+    challenger: (&SecretKey, &mut ToyRun),
+) -> DisputeView {
     let Public { claim, job } = public(world, opened.summary.claim).await;
     let case = Case::new(&world.model.toy.model, &job, &claim).expect("they belong together");
     let (worker, worker_run) = worker;
     let (challenger, challenger_run) = challenger;
     let mut view = opened;
-    for _ in 0..100 {
+    for client in clients.iter().cycle().take(100) {
         let dispute = Dispute::from_bytes(&view.encoded.0).expect("the fold");
         let made = match worker_next(&dispute, &case, worker_run).expect("the worker can answer") {
             WorkerStep::Reveal(reveal) => (worker, SignedMove::Reveal(Signed::sign(reveal, worker))),
@@ -56,7 +68,7 @@ async fn play(
             },
         };
         let id = view.summary.id;
-        view = world.client.post_move(made.0, id, made.1.to_bytes()).await.expect("a legal move");
+        view = client.post_move(made.0, id, made.1.to_bytes()).await.expect("a legal move");
     }
     panic!("the dispute does not end");
 }
@@ -76,7 +88,12 @@ async fn cheated(text: &str, place: OpPlace) -> (World, ClaimId, ToyRun, ToyRun)
     (world, claim, false_run, honest)
 }
 
-async fn open(world: &World, claim: ClaimId, challenger: &SecretKey, honest: &ToyRun) -> DisputeView {
+pub(crate) async fn open(
+    world: &World,
+    claim: ClaimId,
+    challenger: &SecretKey,
+    honest: &ToyRun,
+) -> DisputeView {
     let Public { claim: body, .. } = public(world, claim).await;
     let layer = first_difference(&body, &honest.layers()).expect("same model").expect("a difference");
     let commitment = honest.layers()[layer as usize];

@@ -9,5 +9,7 @@ mod events;
 mod flow;
 mod models;
 mod raw;
+mod redis;
 mod service;
+mod two_coordinators;
 mod world;

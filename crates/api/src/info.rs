@@ -106,6 +106,6 @@ impl From<&Parameters> for ParametersView {
 /// `GET /health/live` and `/health/ready`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// `ok`, or what is missing.
+    /// `ok`; `degraded` where it serves, slower, without its Redis.
     pub status: String,
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gainsay_commitment::PartyId;
-use gainsay_coordinator::bus::{Admission, Bus, Quota, Topic, Wake};
+use gainsay_coordinator::bus::{Admission, Bus, BusState, Quota, Topic, Wake};
 use gainsay_protocol::{JobId, ServiceTime};
 use uuid::Uuid;
+
+use crate::until;
 
 /// Long enough for any bus on this machine; waited out only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,6 +30,21 @@ pub async fn check(bus: Arc<dyn Bus>) {
     an_allowance_refills_at_its_rate(&bus).await;
     refusals_cost_nothing(&bus).await;
     keys_do_not_share_an_allowance(&bus).await;
+    a_clock_that_goes_back_locks_nobody_out(&bus).await;
+}
+
+/// Runs every check that takes two processes, against two buses at one server, and the others against each of them.
+///
+/// # Panics
+/// Where the buses do not keep a promise, or do not reach each other.
+pub async fn check_shared(one: Arc<dyn Bus>, other: Arc<dyn Bus>) {
+    assert_eq!((one.state(), other.state()), (BusState::Shared, BusState::Shared));
+    check(Arc::clone(&one)).await;
+    check(Arc::clone(&other)).await;
+    a_wake_up_crosses_over(&one, &other).await;
+    a_wake_up_crosses_over(&other, &one).await;
+    presence_crosses_over_and_does_not_go_back(&one, &other).await;
+    an_allowance_is_one_for_all(&one, &other).await;
 }
 
 fn fresh_topic() -> Topic {
@@ -153,4 +170,48 @@ async fn keys_do_not_share_an_allowance(bus: &Arc<dyn Bus>) {
     let (one, other) = (fresh_key(), fresh_key());
     exhaust(bus, &one).await;
     assert_eq!(bus.admit(&other, QUOTA, START).await, Admission::Granted);
+}
+
+async fn a_clock_that_goes_back_locks_nobody_out(bus: &Arc<dyn Bus>) {
+    let key = fresh_key();
+    exhaust(bus, &key).await;
+    let before = START / 2;
+    assert_eq!(bus.admit(&key, QUOTA, before).await, Admission::RetryAfter(QUOTA.every));
+    assert_eq!(bus.admit(&key, QUOTA, before + QUOTA.every * QUOTA.burst).await, Admission::Granted);
+}
+
+async fn a_wake_up_crosses_over(from: &Arc<dyn Bus>, to: &Arc<dyn Bus>) {
+    let (topic, dispute) = (fresh_topic(), Topic::Dispute((*fresh_party().as_bytes()).into()));
+    for topic in [topic, dispute, Topic::Queue, Topic::Events] {
+        let mut waiter = to.subscribe(topic).await;
+        from.publish(topic).await;
+        assert_eq!(waiter.wait(PATIENCE).await, Wake::Published, "{topic} did not cross over");
+    }
+}
+
+async fn presence_crosses_over_and_does_not_go_back(one: &Arc<dyn Bus>, other: &Arc<dyn Bus>) {
+    let party = fresh_party();
+    one.mark_seen(party, ServiceTime(7_000)).await;
+    let on_other = async || (other.last_seen(party).await == Some(ServiceTime(7_000))).then_some(());
+    until("presence on the other side", on_other).await;
+    other.mark_seen(party, ServiceTime(6_000)).await;
+    other.mark_seen(party, ServiceTime(9_000)).await;
+    let on_one = async || (one.last_seen(party).await == Some(ServiceTime(9_000))).then_some(());
+    until("presence from the other side", on_one).await;
+}
+
+/// However the callers are spread and however they race, no more is granted than to one.
+async fn an_allowance_is_one_for_all(one: &Arc<dyn Bus>, other: &Arc<dyn Bus>) {
+    let key = fresh_key();
+    let quota = Quota { burst: 10, every: Duration::from_secs(60) };
+    let ask = |bus: &Arc<dyn Bus>| {
+        let (bus, key) = (Arc::clone(bus), key.clone());
+        tokio::spawn(async move { bus.admit(&key, quota, START).await })
+    };
+    let asked: Vec<_> = (0..20).flat_map(|_| [ask(one), ask(other)]).collect();
+    let mut granted = 0;
+    for answer in asked {
+        granted += u32::from(answer.await.expect("asking does not panic") == Admission::Granted);
+    }
+    assert_eq!(granted, quota.burst);
 }

@@ -1,11 +1,12 @@
 //! A coordinator for one test: fresh database, fresh folder, any free port, a clock that the test moves.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gainsay_api::client::{Client, RetryPolicy};
 use gainsay_commitment::PartyId;
 use gainsay_coordinator::app::App;
-use gainsay_coordinator::config::Config;
+use gainsay_coordinator::config::{Config, RedisConfig};
 use gainsay_coordinator::{Coordinator, HttpConfig, Running, Timers, reconcile};
 use gainsay_protocol::ServiceTime;
 use uuid::Uuid;
@@ -21,6 +22,7 @@ pub struct TestCoordinatorBuilder {
     change: Vec<fn(&mut Config)>,
     http: HttpConfig,
     timers: Timers,
+    redis: Option<RedisConfig>,
 }
 
 impl TestCoordinatorBuilder {
@@ -45,19 +47,27 @@ impl TestCoordinatorBuilder {
         self
     }
 
+    /// Has it share a Redis server.
+    #[must_use]
+    pub fn redis(mut self, redis: RedisConfig) -> Self {
+        self.redis = Some(redis);
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
     /// If it does not start.
     pub async fn start(self) -> TestCoordinator {
-        let database = Database::create().await;
-        let folder = Folder::create();
+        let database = Arc::new(Database::create().await);
+        let folder = Arc::new(Folder::create());
         let mut config = Config::new(database.url());
         config.listen = ([127, 0, 0, 1], 0).into();
         config.database_connections = 8;
         config.blob_dir = folder.path().join("blobs");
         config.key_file = folder.path().join("coordinator.key");
         config.operator_token = Some(OPERATOR_TOKEN.to_owned());
+        config.redis = self.redis;
         for change in self.change {
             change(&mut config);
         }
@@ -76,8 +86,9 @@ pub struct TestCoordinator {
     config: Config,
     http: HttpConfig,
     timers: Timers,
-    database: Database,
-    folder: Folder,
+    // Shared with coordinators beside it.
+    database: Arc<Database>,
+    folder: Arc<Folder>,
 }
 
 impl TestCoordinator {
@@ -85,12 +96,29 @@ impl TestCoordinator {
     #[must_use]
     pub fn builder() -> TestCoordinatorBuilder {
         let http = HttpConfig { drain: std::time::Duration::from_secs(1), ..HttpConfig::default() };
-        TestCoordinatorBuilder { change: Vec::new(), http, timers: Timers::ByHand }
+        TestCoordinatorBuilder { change: Vec::new(), http, timers: Timers::ByHand, redis: None }
     }
 
     /// One with defaults for tests.
     pub async fn start() -> Self {
         Self::builder().start().await
+    }
+
+    /// Starts another coordinator of the same service: same database, key, folder and settings, a port of its own.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn beside(&self) -> Self {
+        let mut other = Self {
+            running: None,
+            config: self.config.clone(),
+            http: self.http.clone(),
+            timers: self.timers,
+            database: Arc::clone(&self.database),
+            folder: Arc::clone(&self.folder),
+        };
+        other.run().await;
+        other
     }
 
     async fn run(&mut self) {
@@ -161,9 +189,9 @@ impl TestCoordinator {
         now
     }
 
-    /// Does everything that is due, as the timers would.
-    pub async fn settle(&self) {
-        reconcile::run_due(self.app()).await.expect("what is due can be done");
+    /// Does everything that is due, as the timers would; what that was.
+    pub async fn settle(&self) -> reconcile::Round {
+        reconcile::run_due(self.app()).await.expect("what is due can be done")
     }
 
     /// Stops it and checks that the ledger still sums to zero.

@@ -1,4 +1,5 @@
-//! What tests of the whole service stand on: throw-away databases, a coordinator of one's own whose clock the test
+//! What tests of the whole service stand on: throw-away databases, a Redis that can be
+//! killed, a coordinator of one's own whose clock the test
 //! moves, small models published to it, parties with money, and the conformance suite of the bus.
 //!
 //! Nothing here waits for time to pass: tests move the clock by hand and wait on conditions. For tests alone; no
@@ -9,6 +10,7 @@ mod coordinator;
 mod database;
 mod fingerprint;
 mod party;
+mod redis;
 mod run;
 mod until;
 
@@ -16,5 +18,6 @@ pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
 pub use database::{Database, SERVER_VARIABLE};
 pub use fingerprint::Fingerprint;
 pub use party::{TestOwner, TestSubmitter, ToyModel};
+pub use redis::PrivateRedis;
 pub use run::{ToyRun, job_of};
 pub use until::until;
