@@ -12,6 +12,7 @@ mod fingerprint;
 mod party;
 mod redis;
 mod run;
+pub mod simulator;
 mod until;
 
 pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};

@@ -1,0 +1,128 @@
+//! Every balance once more, from what happened: a second opinion on the ledger, which shares no line with it.
+
+use std::collections::BTreeMap;
+
+use gainsay_protocol::ledger::Account;
+use gainsay_protocol::lifecycle::{ClaimState, JobState};
+use gainsay_protocol::{Cause, OwnerId, Verdict};
+
+use super::service::{LeaseState, Service};
+
+/// What owners and the treasury should have.
+#[derive(Default)]
+struct Expected {
+    owners: BTreeMap<OwnerId, i64>,
+    treasury: i64,
+}
+
+impl Expected {
+    fn give(&mut self, owner: OwnerId, amount: i64) {
+        *self.owners.entry(owner).or_default() += amount;
+    }
+}
+
+fn part(whole: i64, ppm: u32) -> i64 {
+    (i128::from(whole) * i128::from(ppm) / 1_000_000) as i64
+}
+
+/// Holds balances at the end of a game against what everybody put in, earned and lost.
+pub(super) fn audit(service: &Service<'_>, funds: &BTreeMap<OwnerId, i64>) -> Result<(), String> {
+    let mut expected = Expected { owners: funds.clone(), treasury: 0 };
+    jobs(service, &mut expected);
+    for lease in service.leases.iter().filter(|lease| lease.state == LeaseState::Lost) {
+        expected.give(lease.owner, -service.parameters.lost_lease_fee.0);
+        expected.treasury += service.parameters.lost_lease_fee.0;
+    }
+    for claim in 0..service.claims.len() {
+        conviction(service, claim, &mut expected);
+    }
+    forfeits(service, &mut expected);
+    for (owner, due) in &expected.owners {
+        let (free, locked) =
+            (service.book.balance(Account::Free(*owner)).0, service.book.balance(Account::Locked(*owner)).0);
+        if (free, locked) != (*due, 0) {
+            return Err(format!("{owner:?} has {free} and {locked} locked at the end, where {due} is due"));
+        }
+    }
+    let treasury = service.book.balance(Account::Treasury).0;
+    if treasury != expected.treasury {
+        return Err(format!("the treasury has {treasury} where {} is due", expected.treasury));
+    }
+    let outside = service.book.balance(Account::Outside).0;
+    let left: i64 = expected.owners.values().sum::<i64>() + expected.treasury;
+    if -outside != left {
+        return Err(format!("{left} is distributed of {} that came in", -outside));
+    }
+    Ok(())
+}
+
+fn jobs(service: &Service<'_>, expected: &mut Expected) {
+    for job in service.jobs.iter().filter(|job| job.state == JobState::Finalized) {
+        let claim = &service.claims[job.claim.expect("a finalized job has a claim")];
+        let fee = part(job.price.0, service.parameters.fee_ppm);
+        expected.give(job.submitter, -job.price.0);
+        expected.give(claim.owner, job.price.0 - fee);
+        expected.treasury += fee;
+    }
+}
+
+/// A rejected claim costs its stake; treasury and submitter get their fixed parts whoever proved it.
+fn conviction(service: &Service<'_>, claim: usize, expected: &mut Expected) {
+    let record = &service.claims[claim];
+    let Some((prover, proving)) = record.rejection else { return };
+    let parameters = &service.parameters;
+    let (stake, job) = (record.stake.0, &service.jobs[record.job]);
+    let to_treasury = part(stake, parameters.slash_to_treasury_ppm);
+    let to_submitter = part(stake, parameters.slash_to_submitter_ppm);
+    expected.give(record.owner, -stake);
+    expected.treasury += to_treasury;
+    expected.give(job.submitter, to_submitter);
+    let mut left = stake - to_treasury - to_submitter;
+    let openers = proving.map(|proving| confirmed(service, claim, proving)).unwrap_or_default();
+    if !openers.is_empty() {
+        let most = left.min(part(stake, parameters.opener_refund_cap_ppm));
+        let each = parameters.opener_refund.0.min(most / openers.len() as i64);
+        for opener in openers {
+            expected.give(opener, each);
+            left -= each;
+        }
+    }
+    expected.give(prover, left);
+}
+
+/// Who disputed a rejected claim before its prover, and was right by the answer that was accepted in the end.
+fn confirmed(service: &Service<'_>, claim: usize, proving: usize) -> Vec<OwnerId> {
+    let job = &service.jobs[service.claims[claim].job];
+    let accepted = job.claim.map(|accepted| &service.claims[accepted]);
+    let Some(accepted) = accepted.filter(|accepted| accepted.state == ClaimState::Finalized) else {
+        return Vec::new();
+    };
+    let prover = service.disputes[proving].dispute.challenger();
+    let mut seen = vec![prover];
+    let mut owners = Vec::new();
+    for record in service.disputes[..proving].iter().filter(|record| record.claim == claim) {
+        let open = record.dispute.opening();
+        let right = accepted.signed.body.layers[open.layer as usize] == open.commitment;
+        if right && !seen.contains(&open.challenger) {
+            seen.push(open.challenger);
+            owners.push(record.challenger);
+        }
+    }
+    owners
+}
+
+/// A dispute lost by proof or silence costs the bond that backs all disputes of the pair. It cannot be lost twice: the
+/// loss ends the others.
+fn forfeits(service: &Service<'_>, expected: &mut Expected) {
+    for record in &service.disputes {
+        let Some(outcome) = record.dispute.outcome() else { continue };
+        if outcome.verdict != Verdict::WorkerWins || matches!(outcome.cause, Cause::Closed(_)) {
+            continue;
+        }
+        let bond = service.parameters.bond.0;
+        let to_worker = part(bond, service.parameters.forfeit_to_worker_ppm);
+        expected.give(record.challenger, -bond);
+        expected.give(service.claims[record.claim].owner, to_worker);
+        expected.treasury += bond - to_worker;
+    }
+}
