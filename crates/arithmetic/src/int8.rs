@@ -29,22 +29,37 @@ impl ActivationBits {
 }
 
 /// How the values of one group become levels: level = clamp(rne(x · factor), ±limit), x ≈ level · scale.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    limit: f32,
-    factor: f32,
-    scale: f32,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// The greatest level.
+    pub limit: f32,
+    /// Levels per unit; 0 where all levels are 0, whatever the values.
+    pub factor: f32,
+    /// Units per level.
+    pub scale: f32,
 }
 
 impl Grid {
-    /// The grid of a group: scale `amax / limit`, factor `limit / amax`. A group that holds a NaN or ±∞ has
-    /// scale NaN, one with `amax < 2⁻¹⁰⁰` (an empty one too) scale 0; both have only levels 0.
-    fn of(group: &[f32], bits: ActivationBits) -> Self {
-        let limit = bits.limit();
+    /// The grid of a group.
+    #[must_use]
+    pub fn of(group: &[f32], bits: ActivationBits) -> Self {
         if group.iter().any(|x| !x.is_finite()) {
-            return Self { limit, factor: 0.0, scale: CANONICAL_NAN };
+            return Self::from_greatest(f32::INFINITY, bits);
         }
         let amax = group.iter().fold(0.0, |amax, x| if x.abs() > amax { x.abs() } else { amax });
+        Self::from_greatest(amax, bits)
+    }
+
+    /// The grid of a group whose greatest magnitude is `amax`; NaN or ∞ says that one of its values is not finite.
+    ///
+    /// Scale `amax / limit`, factor `limit / amax`. A group that holds a NaN or ±∞ has scale NaN, one with
+    /// `amax < 2⁻¹⁰⁰` (an empty one too) scale 0; both have only levels 0.
+    #[must_use]
+    pub fn from_greatest(amax: f32, bits: ActivationBits) -> Self {
+        let limit = bits.limit();
+        if !amax.is_finite() {
+            return Self { limit, factor: 0.0, scale: CANONICAL_NAN };
+        }
         if amax < LEAST_AMAX {
             return Self { limit, factor: 0.0, scale: 0.0 };
         }

@@ -7,7 +7,7 @@ use crate::batch::Batch;
 use crate::error::RunError;
 use crate::fault::Fault;
 use crate::kernels::Kernels;
-use crate::ops::{from_floats, from_indices, read_floats};
+use crate::ops::{Value, from_floats, from_indices, read_floats};
 use crate::plan::{LayerPlan, Source, Step};
 
 /// What a run is for.
@@ -43,7 +43,7 @@ impl Executor<'_> {
         let mut input = None;
         for (layer, plan) in (0..).zip(self.plans) {
             let output = self.layer(batch, layer, plan, input.as_ref(), observer)?;
-            if read_floats(&output, |output| observer.layer(batch, layer, output))? == Next::Batch {
+            if read_floats(output.tensor(), |output| observer.layer(batch, layer, output))? == Next::Batch {
                 return Ok(());
             }
             input = Some(output);
@@ -56,20 +56,20 @@ impl Executor<'_> {
         batch: &Batch,
         layer: u32,
         plan: &LayerPlan,
-        input: Option<&Tensor>,
+        input: Option<&Value>,
         observer: &mut impl Observer,
-    ) -> Result<Tensor, RunError> {
+    ) -> Result<Value, RunError> {
         let watched = observer.watches_ops(layer);
         let struck = self.fault.filter(|fault| fault.layer() == layer);
         let steps = if watched || struck.is_some() { &plan.by_op } else { &plan.fused };
-        let mut outputs: Vec<Option<Tensor>> = vec![None; plan.by_op.len()];
+        let mut outputs: Vec<Option<Value>> = vec![None; plan.by_op.len()];
         for step in steps {
             let mut output = self.step(batch, step, input, &outputs)?;
             if let Some(fault) = struck {
                 output = self.corrupt(fault, batch, layer, step.output, input, output)?;
             }
             if watched {
-                read_floats(&output, |floats| observer.op(batch, layer, step.output, floats))?;
+                read_floats(output.tensor(), |floats| observer.op(batch, layer, step.output, floats))?;
             }
             outputs[step.output] = Some(output);
             for &forgotten in &step.last_uses {
@@ -83,16 +83,16 @@ impl Executor<'_> {
         &self,
         batch: &Batch,
         step: &Step,
-        layer_input: Option<&Tensor>,
-        outputs: &[Option<Tensor>],
-    ) -> Result<Tensor, RunError> {
+        layer_input: Option<&Value>,
+        outputs: &[Option<Value>],
+    ) -> Result<Value, RunError> {
         let columns = (step.inputs.iter())
             .map(|&source| match source {
-                Source::Job(field) => job_column(batch, field).map(Some),
+                Source::Job(field) => job_column(batch, field).map(|column| Some(Value::new(column))),
                 Source::LayerInput | Source::Op(_) => Ok(None),
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let inputs: Vec<&Tensor> = (step.inputs.iter().zip(&columns))
+        let inputs: Vec<&Value> = (step.inputs.iter().zip(&columns))
             .map(|(&source, column)| match source {
                 Source::Op(op) => outputs[op].as_ref(),
                 Source::LayerInput => layer_input,
@@ -110,9 +110,9 @@ impl Executor<'_> {
         batch: &Batch,
         layer: u32,
         op: usize,
-        layer_input: Option<&Tensor>,
-        output: Tensor,
-    ) -> Result<Tensor, RunError> {
+        layer_input: Option<&Value>,
+        output: Value,
+    ) -> Result<Value, RunError> {
         let is_last = op + 1 == self.model.ops(layer).len();
         if let (Fault::SkipLayer { .. }, true, Some(input)) = (fault, is_last, layer_input) {
             return Ok(input.clone());
@@ -121,9 +121,9 @@ impl Executor<'_> {
             return Ok(output);
         }
         let kind = self.model.output_type(layer, op as u32).expect("the op that has just run exists");
-        let mut floats = read_floats(&output, <[f32]>::to_vec)?;
+        let mut floats = read_floats(output.tensor(), <[f32]>::to_vec)?;
         fault.flip(batch, kind.space, kind.width as usize, &mut floats);
-        Ok(from_floats(floats, output.dims2()?)?)
+        Ok(Value::new(from_floats(floats, output.tensor().dims2()?)?))
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gainsay_program::weights::{check, widen};
-use gainsay_program::{Dtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel};
+use gainsay_program::{ActivationBits, Dtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel};
 
 use crate::error::LoadError;
-use crate::kernels::{Heads, Int8Matrix, Kernels, LinearWeights};
+use crate::kernels::{Heads, Int8Matrix, Int8Weights, Kernels, LinearWeights, Quantization};
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;
 
@@ -33,7 +33,14 @@ struct Loader<'a> {
     kernels: Kernels,
     /// What has been packed, by a linear map's kind and the weights that it reads: a map that occurs twice, fused and
     /// on its own, is packed once. Maps of the same weights may differ in the width of their activations.
-    packed: HashMap<(LinearKind, Vec<u32>), Arc<LinearWeights>>,
+    packed: HashMap<(LinearKind, Vec<u32>), Packed>,
+}
+
+/// Weights as the kernels want them.
+#[derive(Clone)]
+enum Packed {
+    Float(Arc<LinearWeights>),
+    Int8(Arc<Int8Weights>),
 }
 
 impl Loader<'_> {
@@ -47,7 +54,10 @@ impl Loader<'_> {
         match op.kind {
             OpKind::Gather => Operator::Gather(self.table(weights[0])),
             OpKind::Add => Operator::Add,
-            OpKind::Linear(kind) => Operator::Linear(self.linear(kind, weights), follow),
+            OpKind::Linear(kind) => match self.linear(kind, weights) {
+                Packed::Float(weights) => Operator::Linear(weights, follow),
+                Packed::Int8(weights) => Operator::LinearInt8(weights, follow),
+            },
             OpKind::LayerNorm { eps } => {
                 let [weight, bias] = [weights[0], weights[1]].map(|index| self.floats(index));
                 Operator::LayerNorm { weight, bias, eps }
@@ -70,19 +80,19 @@ impl Loader<'_> {
         widen(self.tensors[index as usize].dtype, &self.weights[index as usize])
     }
 
-    fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Arc<LinearWeights> {
+    fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Packed {
         let key = (kind, weights);
         if let Some(packed) = self.packed.get(&key) {
-            return Arc::clone(packed);
+            return packed.clone();
         }
         let weights = &key.1;
-        let packed = Arc::new(match kind {
-            LinearKind::F32 => self.pack_f32(weights),
+        let packed = match kind {
+            LinearKind::F32 => Packed::Float(Arc::new(self.pack_f32(weights))),
             LinearKind::Int8 { group, activation_bits } => {
-                self.pack_int8(weights, group as usize, activation_bits)
+                Packed::Int8(Arc::new(self.pack_int8(weights, group as usize, activation_bits)))
             }
-        });
-        self.packed.insert(key, Arc::clone(&packed));
+        };
+        self.packed.insert(key, packed.clone());
         packed
     }
 
@@ -92,20 +102,13 @@ impl Loader<'_> {
         self.kernels.pack(self.floats(weights[0]), depth, bias)
     }
 
-    fn pack_int8(
-        &self,
-        weights: &[u32],
-        group: usize,
-        bits: gainsay_arithmetic::int8::ActivationBits,
-    ) -> LinearWeights {
+    fn pack_int8(&self, weights: &[u32], group: usize, bits: ActivationBits) -> Int8Weights {
         let spec = &self.tensors[weights[0] as usize];
         assert_eq!(spec.dtype, Dtype::I8, "validation gives an int8 linear an i8 matrix");
         let matrix = Int8Matrix {
             weights: self.weights[weights[0] as usize].iter().map(|byte| byte.cast_signed()).collect(),
             scales: self.floats(weights[1]),
-            depth: spec.width as usize,
-            group,
-            bits,
+            quantization: Quantization { depth: spec.width as usize, group, bits },
         };
         let bias = weights.get(2).map_or_else(Vec::new, |&bias| self.floats(bias));
         self.kernels.pack_int8(matrix, bias)

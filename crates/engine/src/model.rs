@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::{FloatEnvironmentError, LoadError, RunError};
 use crate::execute::{Executor, Observer};
-use crate::kernels::{Heads, Kernels, float_environment_is_default};
+use crate::kernels::{Heads, Kernels, checked_kernels, float_environment_is_default};
 use crate::load::{check_weights, plan_layers};
 use crate::plan::LayerPlan;
 use crate::record::{ClaimRecorder, LayerRecorder, OpRecorder, Trace};
@@ -51,13 +51,13 @@ impl Model {
         options: Options,
     ) -> Result<Self, LoadError> {
         check_weights(&model, &weights)?;
-        let kernels = Kernels::detect(options.simd).ok_or(LoadError::Simd(options.simd))?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|index| format!("engine-{index}"))
             .build()
             .map_err(LoadError::Threads)?;
         check_float_environment(&pool)?;
+        let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &weights, kernels));
         let trees = weights.iter().map(|_| OnceLock::new()).collect();
         Ok(Self(Arc::new(Inner { model, weights, trees, plans, kernels, pool })))
@@ -68,7 +68,8 @@ impl Model {
         &self.0.model
     }
 
-    /// The instructions that the kernels use; never [`Simd::Auto`].
+    /// The instructions that the kernels use; never [`Simd::Auto`], and others than were asked for where those give other
+    /// bits on this machine than they should.
     pub fn simd(&self) -> Simd {
         self.0.kernels.simd()
     }

@@ -5,19 +5,22 @@
 
 mod carrier;
 mod linear;
+mod linear_int8;
 mod rowwise;
 mod sequence;
+mod value;
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 use crate::batch::Batch;
-use crate::kernels::{Heads, Kernels, LinearWeights};
+use crate::kernels::{Heads, Int8Weights, Kernels, LinearWeights};
 
 pub(crate) use carrier::{from_floats, from_indices, read_floats};
 pub(crate) use linear::Follow;
 pub(crate) use rowwise::Table;
+pub(crate) use value::Value;
 
 /// One operator with its weights, or a linear map fused with what follows it. Inputs are tensors only.
 pub(crate) enum Operator {
@@ -27,6 +30,8 @@ pub(crate) enum Operator {
     Add,
     /// Inputs: x, and for [`Follow::Add`] the other summand.
     Linear(Arc<LinearWeights>, Follow),
+    /// As `Linear`, in int8.
+    LinearInt8(Arc<Int8Weights>, Follow),
     /// Input: x.
     LayerNorm { weight: Vec<f32>, bias: Vec<f32>, eps: f32 },
     /// Input: x.
@@ -41,29 +46,40 @@ pub(crate) enum Operator {
 
 impl Operator {
     /// Computes the stored output.
-    pub(crate) fn run(&self, kernels: Kernels, batch: &Batch, inputs: &[&Tensor]) -> Result<Tensor> {
-        match (self, inputs) {
-            (Self::Gather(table), [indices]) => indices.apply_op1_no_bwd(table),
-            (Self::Add, [a, b]) => a.apply_op2_no_bwd(b, &rowwise::Add { kernels }),
+    pub(crate) fn run(&self, kernels: Kernels, batch: &Batch, inputs: &[&Value]) -> Result<Value> {
+        let output = match (self, inputs) {
+            (Self::Gather(table), [indices]) => indices.tensor().apply_op1_no_bwd(table),
+            (Self::Add, [a, b]) => a.tensor().apply_op2_no_bwd(b.tensor(), &rowwise::Add { kernels }),
             (Self::Linear(weights, follow), [x]) => {
-                x.apply_op1_no_bwd(&linear::Linear { kernels, weights, follow: *follow })
+                x.tensor().apply_op1_no_bwd(&linear::Linear { kernels, weights, follow: *follow })
             }
             (Self::Linear(weights, Follow::Add), [x, other]) => {
-                x.apply_op2_no_bwd(other, &linear::LinearAdd { kernels, weights })
+                x.tensor().apply_op2_no_bwd(other.tensor(), &linear::LinearAdd { kernels, weights })
+            }
+            (Self::LinearInt8(weights, follow), [x]) => {
+                let levels = &x.levels(kernels, weights.quantization())?;
+                let map = linear_int8::LinearInt8 { kernels, weights, levels, follow: *follow };
+                x.tensor().apply_op1_no_bwd(&map)
+            }
+            (Self::LinearInt8(weights, Follow::Add), [x, other]) => {
+                let levels = &x.levels(kernels, weights.quantization())?;
+                let map = linear_int8::LinearInt8Add { kernels, weights, levels };
+                x.tensor().apply_op2_no_bwd(other.tensor(), &map)
             }
             (Self::LayerNorm { weight, bias, eps }, [x]) => {
-                x.apply_op1_no_bwd(&rowwise::LayerNorm { kernels, weight, bias, eps: *eps })
+                x.tensor().apply_op1_no_bwd(&rowwise::LayerNorm { kernels, weight, bias, eps: *eps })
             }
-            (Self::Gelu, [x]) => x.apply_op1_no_bwd(&rowwise::Gelu { kernels }),
+            (Self::Gelu, [x]) => x.tensor().apply_op1_no_bwd(&rowwise::Gelu { kernels }),
             (Self::Attention(heads), [q, k, v]) => {
                 let attention = sequence::Attention { kernels, heads: *heads, sequences: batch.sequences() };
-                q.apply_op3_no_bwd(k, v, &attention)
+                q.tensor().apply_op3_no_bwd(k.tensor(), v.tensor(), &attention)
             }
             (Self::MeanPool, [x]) => {
-                x.apply_op1_no_bwd(&sequence::MeanPool { kernels, sequences: batch.sequences() })
+                x.tensor().apply_op1_no_bwd(&sequence::MeanPool { kernels, sequences: batch.sequences() })
             }
-            (Self::Normalize, [x]) => x.apply_op1_no_bwd(&rowwise::Normalize { kernels }),
+            (Self::Normalize, [x]) => x.tensor().apply_op1_no_bwd(&rowwise::Normalize { kernels }),
             _ => unreachable!("a validated program gives every op the inputs that it takes"),
-        }
+        };
+        output.map(Value::new)
     }
 }

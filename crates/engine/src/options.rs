@@ -12,31 +12,50 @@ pub struct Options {
 /// Vector instructions to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Simd {
-    /// The widest that this machine has.
+    /// The fastest that this machine has.
     #[default]
     Auto,
     /// None: the scalar functions of `gainsay-arithmetic`, slow.
     Portable,
     /// AVX2 with FMA.
     Avx2,
+    /// AVX2 with FMA, and AVX-VNNI for int8.
+    AvxVnni,
     /// AVX-512 F, BW, VL and DQ.
     Avx512,
+    /// AVX-512 F, BW, VL and DQ, and its VNNI for int8.
+    Avx512Vnni,
+    /// AVX-512 F, BW, VL and DQ, and AMX for int8.
+    Amx,
 }
 
 impl Simd {
+    /// The choices other than [`Simd::Auto`], slowest first.
+    pub(crate) const LADDER: [Self; 6] =
+        [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Amx];
+
     /// The choices other than [`Simd::Auto`] that this machine can run, slowest first.
     pub fn available() -> Vec<Self> {
-        let all = [Self::Portable, Self::Avx2, Self::Avx512];
-        all.into_iter().filter(|&simd| crate::kernels::Kernels::detect(simd).is_some()).collect()
+        let all = Self::LADDER.into_iter();
+        all.filter(|&simd| crate::kernels::Kernels::detect(simd).is_some()).collect()
     }
 
-    /// `auto`, `portable`, `avx2`, `avx512`.
+    /// Those of [`Simd::available`] that differ in how they compute with floats.
+    pub fn available_for_floats() -> Vec<Self> {
+        let is_float = |simd: &Self| matches!(simd, Self::Portable | Self::Avx2 | Self::Avx512);
+        Self::available().into_iter().filter(is_float).collect()
+    }
+
+    /// `auto`, `portable`, `avx2`, `avx-vnni`, `avx512`, `avx512-vnni`, `amx`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Amx => "amx",
         }
     }
 }

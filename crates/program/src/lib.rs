@@ -19,6 +19,7 @@ mod job;
 mod limits;
 pub mod lowering;
 mod manifest;
+mod memory;
 mod oracle;
 mod place;
 mod program;
@@ -39,6 +40,7 @@ pub use limits::{
     MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
 pub use manifest::{ArithmeticProfile, Manifest, TensorSpec};
+pub use memory::{MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY};
 pub use oracle::{Missing, Oracle};
 pub use place::{OpPlace, Scope, Shape, TensorRef};
 pub use program::{Dtype, JobField, Layer, LinearKind, Op, OpKind, Operand, Program, RowSpace};

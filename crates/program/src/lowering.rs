@@ -13,7 +13,7 @@ use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
 
 pub use config::ConfigError;
-use encoder::lower_encoder;
+use encoder::{SourceTensor, TensorSource, lower_encoder};
 pub use files::{LoadError, SourceFiles};
 pub use source::CheckpointError;
 
@@ -32,10 +32,31 @@ pub struct LowerOptions {
     pub blocks_per_layer: u32,
     /// Attention and pooling over longer sequences are disputed through a virtual layer.
     pub expand_from_rows: u32,
-    /// Elements along K that share an int8 scale, where this divides K; elsewhere a whole row shares one.
+    /// Elements along K that share an int8 scale, where this divides K; elsewhere, and where it is 0, a whole row shares
+    /// one.
     pub int8_group: u32,
-    /// Width of the quantized activations of int8 linears.
-    pub activation_bits: ActivationBits,
+    /// Widths of the quantized activations of int8 linears.
+    pub activations: ActivationWidths,
+}
+
+/// Widths of the quantized activations of a transformer block's linears.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActivationWidths {
+    /// Of queries, keys and values.
+    pub attention: ActivationBits,
+    /// Of the projection that follows attention.
+    pub projection: ActivationBits,
+    /// Of the linear before gelu.
+    pub up: ActivationBits,
+    /// Of the linear after it.
+    pub down: ActivationBits,
+}
+
+impl ActivationWidths {
+    /// One width for all.
+    pub const fn all(bits: ActivationBits) -> Self {
+        Self { attention: bits, projection: bits, up: bits, down: bits }
+    }
 }
 
 impl LowerOptions {
@@ -47,7 +68,7 @@ impl LowerOptions {
             blocks_per_layer: 1,
             expand_from_rows: 64,
             int8_group: 128,
-            activation_bits: ActivationBits::Eight,
+            activations: ActivationWidths::all(ActivationBits::Eight),
         }
     }
 }
@@ -107,9 +128,35 @@ pub enum LowerError {
 }
 
 /// Lowers a sentence encoder of the BERT family.
+///
+/// The result depends on the files and the options alone: whoever lowers the same gets the same model id.
 pub fn lower_bert(files: &SourceFiles, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    lower_bert_observed(files, options, &mut |_| {})
+}
+
+/// As [`lower_bert`]; `observe` is told the size in bytes of each tensor of the checkpoint as its turn comes. All together
+/// are about as long as `model.safetensors`.
+pub fn lower_bert_observed(
+    files: &SourceFiles,
+    options: &LowerOptions,
+    observe: &mut dyn FnMut(u64),
+) -> Result<Lowered, LowerError> {
     let config = BertConfig::parse(files)?;
-    let mut checkpoint = Checkpoint::open(&files.weights)?;
+    let checkpoint = Checkpoint::open(&files.weights)?;
     let tokenizer = tensor_commitment(&files.tokenizer);
-    lower_encoder(&config.shape, options, tokenizer, &mut checkpoint)
+    lower_encoder(&config.shape, options, tokenizer, &mut Observed { checkpoint, observe })
+}
+
+/// A checkpoint that is watched.
+struct Observed<'a> {
+    checkpoint: Checkpoint<'a>,
+    observe: &'a mut dyn FnMut(u64),
+}
+
+impl TensorSource for Observed<'_> {
+    fn load(&mut self, name: &str, shape: &[u32]) -> Result<SourceTensor, LowerError> {
+        let tensor = self.checkpoint.load(name, shape)?;
+        (self.observe)(tensor.bytes.len() as u64);
+        Ok(tensor)
+    }
 }

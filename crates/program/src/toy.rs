@@ -4,7 +4,7 @@ use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
 
 use crate::lowering::encoder::{EncoderShape, SourceTensor, TensorSource, lower_encoder};
-use crate::lowering::{LowerError, LowerOptions};
+use crate::lowering::{ActivationWidths, LowerError, LowerOptions};
 use crate::{ArithmeticProfile, Dtype, JobInput, ValidatedModel};
 
 /// What the small encoder looks like.
@@ -83,7 +83,7 @@ impl Toy {
             blocks_per_layer: options.blocks_per_layer,
             expand_from_rows: options.expand_from_rows,
             int8_group: 8,
-            activation_bits: options.activation_bits,
+            activations: ActivationWidths::all(options.activation_bits),
             ..LowerOptions::new("toy", options.arithmetic)
         };
         let mut source = RandomTensors { random: Random::new(options.seed), dtype: options.dtype };

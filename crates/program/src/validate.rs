@@ -9,6 +9,7 @@ use crate::limits::{
     self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
     MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
+use crate::memory::{JobMemory, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, weight_memory};
 use crate::shapes::{OpError, OutputType, infer};
 use crate::{
     Dtype, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef, TensorSpec, VirtualOp,
@@ -86,6 +87,22 @@ pub enum ManifestError {
         /// Upper bound of the operations.
         work: u64,
     },
+    /// The weights would take more memory than a party can be asked for.
+    #[error(
+        "the weights take {bytes} bytes of memory once they are packed; at most {MAX_WEIGHT_MEMORY} are allowed"
+    )]
+    WeightMemory {
+        /// Upper bound of what they take.
+        bytes: u64,
+    },
+    /// One sequence would take more memory than a party can be asked for.
+    #[error(
+        "the ops of one layer take {bytes} bytes for the longest sequence; at most {MAX_SEQUENCE_MEMORY} are allowed"
+    )]
+    SequenceMemory {
+        /// What their outputs take, with the layer's input.
+        bytes: u64,
+    },
     /// The program does not end with a row for each sequence.
     #[error("the last layer's output must have one row for each sequence")]
     Output,
@@ -98,6 +115,8 @@ pub struct ValidatedModel {
     id: ModelId,
     outputs: Vec<Vec<OutputType>>,
     costs: Vec<Vec<Cost>>,
+    weight_memory: u64,
+    job_memory: JobMemory,
 }
 
 /// An element of an expanded op, and the sequence that it depends on.
@@ -121,7 +140,8 @@ impl ValidatedModel {
         }
         let costs = bound_costs(&manifest, &outputs)?;
         check_all_used(&manifest)?;
-        Ok(Self { id: manifest.id(), manifest, outputs, costs })
+        let (weight_memory, job_memory) = check_memory(&manifest, &outputs)?;
+        Ok(Self { id: manifest.id(), manifest, outputs, costs, weight_memory, job_memory })
     }
 
     /// The manifest.
@@ -167,6 +187,17 @@ impl ValidatedModel {
     /// Bounds of what a referee needs for any one element of an op, over all jobs that the model takes.
     pub fn worst_cost(&self, layer: u32, op: u32) -> Option<Cost> {
         self.costs.get(layer as usize)?.get(op as usize).copied()
+    }
+
+    /// Upper bound of the bytes that the weights take, as they are and as an engine packs them.
+    pub fn weight_memory(&self) -> u64 {
+        self.weight_memory
+    }
+
+    /// Bytes of the outputs of all ops of one layer and of its input in a run of `job`, for the layer that has most: what
+    /// a party holds that shows the layer in a dispute.
+    pub fn job_memory(&self, job: &JobInput) -> u64 {
+        self.job_memory.of_job(job)
     }
 
     /// Elements of the vector that each sequence is answered with.
@@ -354,6 +385,18 @@ fn bound_costs(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<Vec<V
             .collect()
         })
         .collect()
+}
+
+fn check_memory(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<(u64, JobMemory), ManifestError> {
+    let bytes_of_weights = weight_memory(manifest);
+    if bytes_of_weights > MAX_WEIGHT_MEMORY {
+        return Err(ManifestError::WeightMemory { bytes: bytes_of_weights });
+    }
+    let jobs = JobMemory::new(outputs);
+    match jobs.bytes(manifest.max_sequence.into(), 1) {
+        bytes if bytes > MAX_SEQUENCE_MEMORY => Err(ManifestError::SequenceMemory { bytes }),
+        _ => Ok((bytes_of_weights, jobs)),
+    }
 }
 
 fn check_cost(cost: Cost, layer: u32, op: u32) -> Result<Cost, ManifestError> {

@@ -160,6 +160,67 @@ impl Lanes for Avx2 {
     fn shift_left<const N: i32>(self, a: __m256i) -> __m256i {
         call!(_mm256_slli_epi32::<N>(a))
     }
+
+    #[inline(always)]
+    fn shift_right<const N: i32>(self, a: __m256i) -> __m256i {
+        call!(_mm256_srai_epi32::<N>(a))
+    }
+
+    #[inline(always)]
+    fn sub_int(self, a: __m256i, b: __m256i) -> __m256i {
+        call!(_mm256_sub_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn min_int(self, a: __m256i, b: __m256i) -> __m256i {
+        call!(_mm256_min_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn max_int(self, a: __m256i, b: __m256i) -> __m256i {
+        call!(_mm256_max_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn greatest_int(self, a: __m256i) -> i32 {
+        let four = call!(_mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a)));
+        let two = call!(_mm_max_epi32(four, _mm_unpackhi_epi64(four, four)));
+        call!(_mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32::<1>(two))))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256i {
+        call!(_mm256_cvtps_epi32(a))
+    }
+
+    #[inline(always)]
+    fn to_float(self, a: __m256i) -> __m256 {
+        call!(_mm256_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    unsafe fn load_int_from(self, from: *const i32) -> __m256i {
+        // SAFETY: the caller vouches for eight readable integers; the instructions exist (see `call`).
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, a: __m256i, to: *mut u8) {
+        // Byte 0 of each lane of a 128-bit half, four times over.
+        let halves = call!(_mm256_shuffle_epi8(a, _mm256_set1_epi32(0x0c08_0400)));
+        let (low, high) = call!((_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves)));
+        // SAFETY: the caller vouches for eight writable bytes; the instructions exist (see `call`).
+        unsafe { _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(low, high)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_low_shorts(self, a: __m256i, to: *mut u8) {
+        // Bytes 0 and 1 of each lane of a 128-bit half, twice over.
+        let halves = call!(_mm256_shuffle_epi8(a, _mm256_set1_epi64x(0x0d0c_0908_0504_0100)));
+        let (low, high) = call!((_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves)));
+        // SAFETY: the caller vouches for sixteen writable bytes; the instructions exist (see `call`).
+        unsafe { _mm_storeu_si128(to.cast(), _mm_unpacklo_epi64(low, high)) }
+    }
 }
 
 /// Transposes in registers: pairs of floats, then fours, then the 128-bit halves.

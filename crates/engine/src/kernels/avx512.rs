@@ -163,6 +163,59 @@ impl Lanes for Avx512 {
     fn shift_left<const N: i32>(self, a: __m512i) -> __m512i {
         call!(_mm512_sllv_epi32(a, _mm512_set1_epi32(N)))
     }
+
+    #[inline(always)]
+    fn shift_right<const N: i32>(self, a: __m512i) -> __m512i {
+        call!(_mm512_srav_epi32(a, _mm512_set1_epi32(N)))
+    }
+
+    #[inline(always)]
+    fn sub_int(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_sub_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn min_int(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_min_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn max_int(self, a: __m512i, b: __m512i) -> __m512i {
+        call!(_mm512_max_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn greatest_int(self, a: __m512i) -> i32 {
+        call!(_mm512_reduce_max_epi32(a))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512i {
+        call!(_mm512_cvtps_epi32(a))
+    }
+
+    #[inline(always)]
+    fn to_float(self, a: __m512i) -> __m512 {
+        call!(_mm512_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    unsafe fn load_int_from(self, from: *const i32) -> __m512i {
+        // SAFETY: the caller vouches for sixteen readable integers; the instructions exist (see `call`).
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, a: __m512i, to: *mut u8) {
+        // SAFETY: the caller vouches for sixteen writable bytes; the instructions exist (see `call`).
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(a)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_low_shorts(self, a: __m512i, to: *mut u8) {
+        // SAFETY: the caller vouches for 32 writable bytes; the instructions exist (see `call`).
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(a)) }
+    }
 }
 
 /// Transposes in registers: pairs of floats, then pairs of doubles, then the 128-bit quarters twice.

@@ -112,4 +112,33 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
     /// Shifts left by `N` bits.
     fn shift_left<const N: i32>(self, a: Self::I) -> Self::I;
+    /// Shifts right by `N` bits, filling with the sign.
+    fn shift_right<const N: i32>(self, a: Self::I) -> Self::I;
+    /// `a − b`, wrapping.
+    fn sub_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The lesser.
+    fn min_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The greater.
+    fn max_int(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The greatest of all lanes.
+    fn greatest_int(self, a: Self::I) -> i32;
+    /// The nearest integers, ties to even; anything for a NaN and beyond ±2³¹.
+    fn round(self, a: Self::F) -> Self::I;
+    /// The nearest floats, ties to even.
+    fn to_float(self, a: Self::I) -> Self::F;
+    /// Loads integers.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading [`Lanes::LANES`] integers; it need not be aligned.
+    unsafe fn load_int_from(self, from: *const i32) -> Self::I;
+    /// Stores the lowest byte of each lane.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing [`Lanes::LANES`] bytes.
+    unsafe fn store_low_bytes(self, a: Self::I, to: *mut u8);
+    /// Stores the two lowest bytes of each lane.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing 2 · [`Lanes::LANES`] bytes; it need not be aligned.
+    unsafe fn store_low_shorts(self, a: Self::I, to: *mut u8);
 }

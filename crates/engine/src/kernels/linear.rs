@@ -5,26 +5,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::SharedRows;
-use super::elementwise::{gelu, store_rule};
+use super::finish::Then;
 use super::lanes::{Kernel, Lanes};
 use super::pack::{PackGroup, Panels};
 use super::scratch::{cut, lines, with_scratch};
+use super::split::{Split, Strips};
 use super::tile::{Block, Totals, add_block, blocks};
-
-/// Bytes of packed rows that a task works on: they stay in a core's second-level cache while all panels pass.
-const ROW_BLOCK_BYTES: usize = 512 << 10;
-
-/// What happens to a linear map's output before it is written. The output itself obeys the storing rule first,
-/// so that fused and separate ops give the same bytes.
-#[derive(Clone, Copy)]
-pub(crate) enum Then<'a> {
-    /// It is the result.
-    Nothing,
-    /// gelu of it is.
-    Gelu,
-    /// Its sum with these rows is.
-    Add(&'a [f32]),
-}
 
 /// A linear map applied to rows.
 #[derive(Clone, Copy)]
@@ -45,13 +31,12 @@ pub(crate) fn linear<V: Lanes>(v: V, of: LinearRows<'_>, out: &mut [f32]) {
     let rows = out.len() / columns;
     assert!(out.len() == rows * columns && of.x.len() == rows * depth, "whole rows");
     assert!(of.bias.len() >= of.panels.count() * V::PANEL, "a bias for every column of every panel");
-    if let Then::Add(other) = of.then {
-        assert_eq!(other.len(), out.len(), "one summand per output");
-    }
-    let split = Split::new::<V>(rows, depth, of.panels.count(), rayon::current_num_threads());
+    of.then.check(out.len());
+    let strip = Strips { height: V::STRIP, bytes: strip_floats::<V>(depth) * size_of::<f32>() };
+    let split = Split::new(rows, strip, of.panels.count(), rayon::current_num_threads());
     let out = SharedRows::new(out, columns);
     (0..split.tasks()).into_par_iter().for_each(|task| {
-        let (rows, panels) = split.task(task, rows, of.panels.count());
+        let (rows, panels) = split.task(task);
         let strips = rows.len().div_ceil(V::STRIP);
         let packed = strips * strip_floats::<V>(depth);
         with_scratch(packed + lines(strips * V::STRIP * V::PANEL), |mut scratch| {
@@ -64,36 +49,6 @@ pub(crate) fn linear<V: Lanes>(v: V, of: LinearRows<'_>, out: &mut [f32]) {
 /// Floats of one packed strip, with room for what packing overwrites.
 fn strip_floats<V: Lanes>(depth: usize) -> usize {
     lines(depth * V::STRIP + V::LANES)
-}
-
-/// How rows and panels are divided into tasks.
-struct Split {
-    rows_per_task: usize,
-    row_tasks: usize,
-    panels_per_task: usize,
-    panel_tasks: usize,
-}
-
-impl Split {
-    fn new<V: Lanes>(rows: usize, depth: usize, panels: usize, threads: usize) -> Self {
-        let strips = rows.div_ceil(V::STRIP).max(1);
-        let most = (ROW_BLOCK_BYTES / (strip_floats::<V>(depth) * size_of::<f32>())).max(1);
-        let blocks = strips.div_ceil(most).next_multiple_of(threads).min(strips);
-        let rows_per_task = strips.div_ceil(blocks) * V::STRIP;
-        let row_tasks = rows.div_ceil(rows_per_task);
-        let panels_per_task = panels.div_ceil(threads.div_ceil(row_tasks.max(1)).min(panels));
-        Self { rows_per_task, row_tasks, panels_per_task, panel_tasks: panels.div_ceil(panels_per_task) }
-    }
-
-    fn tasks(&self) -> usize {
-        self.row_tasks * self.panel_tasks
-    }
-
-    fn task(&self, index: usize, rows: usize, panels: usize) -> (Range<usize>, Range<usize>) {
-        let (row, panel) = (index / self.panel_tasks, index % self.panel_tasks);
-        let (row, panel) = (row * self.rows_per_task, panel * self.panels_per_task);
-        (row..(row + self.rows_per_task).min(rows), panel..(panel + self.panels_per_task).min(panels))
-    }
 }
 
 /// One task: some rows against some panels.
@@ -161,40 +116,17 @@ impl RowBlock<'_> {
 
     /// Bias, storing rule, what follows; then the columns go to their places.
     #[inline(always)]
-    fn finish<V: Lanes>(&mut self, v: V, panel: usize) {
+    fn finish<V: Lanes>(&self, v: V, panel: usize) {
         let columns = self.of.panels.columns;
         let first = panel * V::PANEL;
         let len = V::PANEL.min(columns - first);
         let bias = &self.of.bias[first..first + V::PANEL];
-        for (row, totals) in self.rows.clone().zip(self.totals.chunks_exact_mut(V::PANEL)) {
-            for (y, b) in totals.chunks_exact_mut(V::LANES).zip(bias.chunks_exact(V::LANES)) {
-                let sum = store_rule(v, v.add(v.load(y), v.load(b)));
-                v.store(if let Then::Gelu = self.of.then { store_rule(v, gelu(v, sum)) } else { sum }, y);
-            }
+        let bias = [v.load(bias), v.load(&bias[V::LANES..])];
+        for (row, totals) in self.rows.clone().zip(self.totals.chunks_exact(V::PANEL)) {
+            let y = [v.add(v.load(totals), bias[0]), v.add(v.load(&totals[V::LANES..]), bias[1])];
             // SAFETY: tasks have disjoint rectangles of rows and panels, and this loop meets each row once.
             let out = unsafe { self.out.row_part(row, first, len) };
-            match self.of.then {
-                Then::Add(other) => {
-                    let other = &other[row * columns + first..][..len];
-                    add_stored(v, totals, other, out);
-                }
-                Then::Nothing | Then::Gelu => out.copy_from_slice(&totals[..len]),
-            }
-        }
-    }
-}
-
-/// `out = stored(a + b)` for up to a panel of columns; `a` is a whole panel.
-#[inline(always)]
-fn add_stored<V: Lanes>(v: V, a: &mut [f32], b: &[f32], out: &mut [f32]) {
-    if out.len() == V::PANEL {
-        for start in [0, V::LANES] {
-            let sum = v.add(v.load(&a[start..]), v.load(&b[start..]));
-            v.store(store_rule(v, sum), &mut out[start..]);
-        }
-    } else {
-        for ((out, &a), &b) in out.iter_mut().zip(a.iter()).zip(b) {
-            *out = gainsay_arithmetic::store(a + b);
+            self.of.then.finish(v, y, row * columns + first, out);
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`Kernels`] chooses once, when a model is loaded, what all its operators run on. [`portable`] calls
 //! `arithmetic`'s own functions; [`linear`], [`attention`] and [`rows`] are written over [`lanes::Lanes`] and compiled for
-//! [`avx2`] and [`avx512`]. All give the same bytes. Outputs obey the storing rule. Kernels divide their work over the
-//! rayon pool that they are called in; no bit depends on how.
+//! [`avx2`] and [`avx512`]; [`int8`] besides over the instructions that multiply bytes. All give the same bytes, and
+//! [`golden`] tries that on the machine at hand before a model is served. Outputs obey the storing rule. Kernels divide
+//! their work over the rayon pool that they are called in; no bit depends on how.
 
 mod attention;
 #[cfg(target_arch = "x86_64")]
@@ -12,13 +13,17 @@ mod avx2;
 mod avx512;
 mod buffer;
 mod elementwise;
+mod finish;
 mod float_environment;
+mod golden;
+mod int8;
 mod lanes;
 mod linear;
 mod pack;
 mod portable;
 mod rows;
 mod scratch;
+mod split;
 mod tile;
 
 use std::ops::Range;
@@ -27,35 +32,72 @@ use linear::LinearRows;
 use pack::Panels;
 
 pub(crate) use attention::{Heads, Qkv};
+pub(crate) use finish::Then;
 pub use float_environment::float_environment_is_default;
-pub(crate) use linear::Then;
-pub(crate) use portable::Int8Matrix;
+pub(crate) use golden::checked_kernels;
+pub(crate) use int8::{Int8Matrix, Int8Weights, Levels, Quantization};
 
 use crate::options::Simd;
 
-/// What the operators run on.
+#[cfg(target_arch = "x86_64")]
+use int8::{
+    amx::{Amx, CoreTiles},
+    dots::Dots as _,
+    words::{Avx512Vnni, AvxVnni, Widened, Words},
+};
+
+/// What the operators run on: how integers are multiplied, which brings the float lanes with it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kernels {
     /// `arithmetic`'s functions.
     Portable,
     /// Eight lanes.
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
+    Avx2(Words<Widened<avx2::Avx2>>),
+    /// Eight lanes, VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(Words<AvxVnni>),
     /// Sixteen lanes.
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
+    Avx512(Words<Widened<avx512::Avx512>>),
+    /// Sixteen lanes, VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Words<Avx512Vnni>),
+    /// Sixteen lanes, AMX.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx<CoreTiles>),
 }
 
-/// Runs `$vector` with the instructions `$v`, or `$portable`.
-macro_rules! choose {
-    ($kernels:expr, $v:ident => $vector:expr, $portable:expr) => {
+/// Runs `$vector` with the integer instructions `$dots`, or `$portable`.
+macro_rules! choose_dots {
+    ($kernels:expr, $dots:ident => $vector:expr, $portable:expr) => {
         match $kernels {
             Kernels::Portable => $portable,
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx2($v) => $vector,
+            Kernels::Avx2($dots) => $vector,
             #[cfg(target_arch = "x86_64")]
-            Kernels::Avx512($v) => $vector,
+            Kernels::AvxVnni($dots) => $vector,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512($dots) => $vector,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Avx512Vnni($dots) => $vector,
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Amx($dots) => $vector,
         }
+    };
+}
+
+/// Runs `$vector` with the float lanes `$v`, or `$portable`.
+macro_rules! choose {
+    ($kernels:expr, $v:ident => $vector:expr, $portable:expr) => {
+        choose_dots!(
+            $kernels,
+            dots => {
+                let $v = dots.lanes();
+                $vector
+            },
+            $portable
+        )
     };
 }
 
@@ -70,7 +112,6 @@ pub(crate) struct LinearWeights {
 enum Matrix {
     Rows(Vec<f32>),
     Panels(Panels),
-    Int8(Int8Matrix),
 }
 
 impl LinearWeights {
@@ -90,16 +131,19 @@ impl Kernels {
     pub(crate) fn detect(simd: Simd) -> Option<Self> {
         match simd {
             Simd::Portable => Some(Self::Portable),
+            Simd::Auto => Simd::LADDER.into_iter().rev().find_map(Self::detect),
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => avx2::Avx2::detect().map(Self::Avx2),
+            Simd::Avx2 => avx2::Avx2::detect().map(|v| Self::Avx2(Words(Widened(v)))),
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => avx512::Avx512::detect().map(Self::Avx512),
+            Simd::AvxVnni => AvxVnni::detect().map(|v| Self::AvxVnni(Words(v))),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => avx512::Avx512::detect().map(|v| Self::Avx512(Words(Widened(v)))),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512Vnni => Avx512Vnni::detect().map(|v| Self::Avx512Vnni(Words(v))),
+            #[cfg(target_arch = "x86_64")]
+            Simd::Amx => Amx::detect().map(Self::Amx),
             #[cfg(not(target_arch = "x86_64"))]
-            Simd::Avx2 | Simd::Avx512 => None,
-            Simd::Auto => {
-                let best = [Simd::Avx512, Simd::Avx2].into_iter().find_map(Self::detect);
-                Some(best.unwrap_or(Self::Portable))
-            }
+            _ => None,
         }
     }
 
@@ -110,7 +154,13 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => Simd::Avx2,
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => Simd::AvxVnni,
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => Simd::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni(_) => Simd::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => Simd::Amx,
         }
     }
 
@@ -128,10 +178,28 @@ impl Kernels {
         LinearWeights { matrix, bias, columns, depth }
     }
 
-    /// Keeps an int8 matrix as it is.
-    pub(crate) fn pack_int8(self, matrix: Int8Matrix, bias: Vec<f32>) -> LinearWeights {
-        let depth = matrix.depth;
-        LinearWeights { columns: matrix.weights.len() / depth, depth, matrix: Matrix::Int8(matrix), bias }
+    /// Prepares an int8 matrix; `bias` is empty where there is none.
+    pub(crate) fn pack_int8(self, matrix: Int8Matrix, bias: Vec<f32>) -> Int8Weights {
+        choose_dots!(
+            self,
+            dots => Int8Weights::pack(dots, &matrix, bias),
+            Int8Weights::plain(matrix, bias)
+        )
+    }
+
+    /// Quantizes rows for the linear maps that want them so.
+    pub(crate) fn quantize(self, x: &[f32], quantization: Quantization) -> Levels {
+        choose_dots!(
+            self,
+            dots => Levels::pack(dots, x, quantization),
+            Levels::plain(x, quantization)
+        )
+    }
+
+    /// As [`Kernels::linear`] for an int8 matrix and rows that are quantized as it wants them.
+    pub(crate) fn linear_int8(self, levels: &Levels, weights: &Int8Weights, then: Then<'_>, out: &mut [f32]) {
+        let rows = int8::Int8Rows { levels, weights, then };
+        choose_dots!(self, dots => rows.run(dots, out), rows.run_plain(out));
     }
 
     /// `out = stored(x · wᵀ + bias)`, then `then`; `x` is `[rows, depth]`, `out` `[rows, columns]`.
@@ -139,7 +207,6 @@ impl Kernels {
         let bias = &weights.bias;
         match &weights.matrix {
             Matrix::Rows(w) => portable::linear(x, w, weights.depth, bias, then, out),
-            Matrix::Int8(w) => portable::linear_int8(x, w, bias, then, out),
             Matrix::Panels(panels) => choose!(
                 self,
                 v => linear::linear(v, LinearRows { x, panels, bias, then }, out),

@@ -9,7 +9,7 @@ use gainsay_arithmetic as arithmetic;
 use rayon::prelude::*;
 
 use super::attention::{Heads, Qkv};
-use super::linear::Then;
+use super::finish::Then;
 
 /// `out = stored(x · wᵀ + bias)` and what follows; `w` is `[columns, depth]`, `bias` empty where there is none.
 pub(crate) fn linear(x: &[f32], w: &[f32], depth: usize, bias: &[f32], then: Then<'_>, out: &mut [f32]) {
@@ -23,36 +23,7 @@ pub(crate) fn linear(x: &[f32], w: &[f32], depth: usize, bias: &[f32], then: The
     });
 }
 
-/// An int8 matrix as `arithmetic::int8::linear` takes it.
-#[derive(Debug)]
-pub(crate) struct Int8Matrix {
-    /// `[columns, depth]`.
-    pub(crate) weights: Vec<i8>,
-    /// `[columns, depth / group]`.
-    pub(crate) scales: Vec<f32>,
-    /// Elements of a dot product.
-    pub(crate) depth: usize,
-    /// Elements that share a scale.
-    pub(crate) group: usize,
-    /// Width of the activations.
-    pub(crate) bits: arithmetic::int8::ActivationBits,
-}
-
-/// As [`linear`] for an int8 matrix.
-pub(crate) fn linear_int8(x: &[f32], w: &Int8Matrix, bias: &[f32], then: Then<'_>, out: &mut [f32]) {
-    let (depth, scales_per_row) = (w.depth, w.depth / w.group);
-    let columns = w.weights.len() / depth;
-    out.par_chunks_mut(columns).enumerate().for_each(|(row, out)| {
-        let x = &x[row * depth..(row + 1) * depth];
-        let rows = w.weights.chunks_exact(depth).zip(w.scales.chunks_exact(scales_per_row));
-        for (n, (out, (weights, scales))) in out.iter_mut().zip(rows).enumerate() {
-            let y = arithmetic::int8::linear(x, weights, scales, w.group, w.bits, bias.get(n).copied());
-            *out = finish(arithmetic::store(y), then, row * columns + n);
-        }
-    });
-}
-
-fn finish(stored: f32, then: Then<'_>, index: usize) -> f32 {
+pub(crate) fn finish(stored: f32, then: Then<'_>, index: usize) -> f32 {
     match then {
         Then::Nothing => stored,
         Then::Gelu => arithmetic::store(arithmetic::gelu(stored)),

@@ -7,10 +7,10 @@ use super::lanes::{Kernel, Lanes};
 use super::*;
 
 /// xorshift64*, seeded: the same numbers in every run.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn bits(&mut self) -> u64 {
+    pub(super) fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -18,11 +18,11 @@ impl Random {
     }
 
     /// Uniform in [−1, 1).
-    fn unit(&mut self) -> f32 {
+    pub(super) fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    fn ordinary(&mut self, len: usize) -> Vec<f32> {
+    pub(super) fn ordinary(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.unit()).collect()
     }
 
@@ -68,7 +68,7 @@ fn vector_kernels() -> Vec<Kernels> {
 }
 
 #[track_caller]
-fn assert_bits(found: &[f32], expected: &[f32], what: &str) {
+pub(super) fn assert_bits(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert_eq!(found.to_bits(), expected.to_bits(), "{what}, element {i}: {found:e}, not {expected:e}");

@@ -3,7 +3,7 @@
 //! Layer 0 looks up and adds the embeddings, in the order `(word + type) + position`, and normalizes. The blocks
 //! follow, `blocks_per_layer` to a layer. The last layer pools and normalizes.
 
-use gainsay_arithmetic::int8;
+use gainsay_arithmetic::int8::{self, ActivationBits};
 use gainsay_commitment::{TensorCommitment, tensor::tensor_commitment};
 
 use super::{AppliedTransform, LowerError, LowerOptions, Lowered, Transform};
@@ -127,6 +127,7 @@ impl Tensors<'_> {
         name: &str,
         x: Operand,
         (outputs, k): (u32, u32),
+        activation_bits: ActivationBits,
         ops: &mut Ops,
     ) -> Result<Operand, LowerError> {
         let (matrix, bias) = (format!("{name}.weight"), format!("{name}.bias"));
@@ -134,7 +135,7 @@ impl Tensors<'_> {
             ArithmeticProfile::ExactF32V1 => (LinearKind::F32, vec![x, self.matrix(&matrix, outputs, k)?]),
             ArithmeticProfile::ExactInt8V1 => {
                 let group = self.group_of(k);
-                let kind = LinearKind::Int8 { group, activation_bits: self.options.activation_bits };
+                let kind = LinearKind::Int8 { group, activation_bits };
                 let [levels, scales] = self.quantized(&matrix, outputs, k, group)?;
                 (kind, vec![x, levels, scales])
             }
@@ -211,19 +212,21 @@ fn encoder_block(
 ) -> Result<Operand, LowerError> {
     let name = |part: &str| format!("encoder.layer.{block}.{part}");
     let EncoderShape { hidden, heads, intermediate, .. } = *shape;
-    let query = tensors.linear(&name("attention.self.query"), x, (hidden, hidden), ops)?;
-    let key = tensors.linear(&name("attention.self.key"), x, (hidden, hidden), ops)?;
-    let value = tensors.linear(&name("attention.self.value"), x, (hidden, hidden), ops)?;
+    let bits = tensors.options.activations;
+    let query = tensors.linear(&name("attention.self.query"), x, (hidden, hidden), bits.attention, ops)?;
+    let key = tensors.linear(&name("attention.self.key"), x, (hidden, hidden), bits.attention, ops)?;
+    let value = tensors.linear(&name("attention.self.value"), x, (hidden, hidden), bits.attention, ops)?;
     let head_dim = hidden / heads;
     let scale = (1.0 / f64::from(head_dim).sqrt()) as f32;
     let attended = ops.push(OpKind::Attention { heads, head_dim, scale }, vec![query, key, value]);
-    let mixed = tensors.linear(&name("attention.output.dense"), attended, (hidden, hidden), ops)?;
+    let mixed =
+        tensors.linear(&name("attention.output.dense"), attended, (hidden, hidden), bits.projection, ops)?;
     let residual = ops.push(OpKind::Add, vec![mixed, x]);
     let x = layer_norm(shape, &name("attention.output.LayerNorm"), residual, ops, tensors)?;
 
-    let raised = tensors.linear(&name("intermediate.dense"), x, (intermediate, hidden), ops)?;
+    let raised = tensors.linear(&name("intermediate.dense"), x, (intermediate, hidden), bits.up, ops)?;
     let activated = ops.push(OpKind::Gelu, vec![raised]);
-    let lowered = tensors.linear(&name("output.dense"), activated, (hidden, intermediate), ops)?;
+    let lowered = tensors.linear(&name("output.dense"), activated, (hidden, intermediate), bits.down, ops)?;
     let residual = ops.push(OpKind::Add, vec![lowered, x]);
     layer_norm(shape, &name("output.LayerNorm"), residual, ops, tensors)
 }

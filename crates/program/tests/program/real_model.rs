@@ -5,10 +5,12 @@ use std::fs;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use gainsay_program::lowering::{LowerOptions, Lowered, SourceFiles, Transform, lower_bert};
+use gainsay_program::lowering::{
+    ActivationWidths, LowerOptions, Lowered, SourceFiles, Transform, lower_bert,
+};
 use gainsay_program::{
-    ArithmeticProfile, Cost, JobInput, Missing, OpPlace, Oracle, Scope, TensorRef, ValidatedModel, element,
-    reference, weights,
+    ActivationBits, ArithmeticProfile, Cost, JobInput, Missing, OpPlace, Oracle, Scope, TensorRef,
+    ValidatedModel, element, reference, weights,
 };
 
 use crate::common::{Checked, model_dir};
@@ -46,6 +48,31 @@ fn the_int8_model_quantizes_the_36_linears_of_its_blocks() {
     assert_eq!(quantized.count(), 36);
     let id = "999a07f7a1ff1e44fc5b78a003d339af042063fbbbd4995c36766d2098d53cf8";
     assert_eq!(manifest.id().to_string(), id, "quantization or the encoding of manifests has changed");
+}
+
+/// The same files and options give the same model; any other option gives another.
+#[test]
+fn lowering_is_a_function_of_files_and_options() {
+    let dir = model_dir();
+    let files =
+        SourceFiles::load(|name| fs::read(dir.join(name))).expect("the folder holds the model's files");
+    let options = LowerOptions::new("all-MiniLM-L6-v2", ArithmeticProfile::ExactInt8V1);
+    let sixteen = ActivationWidths::all(ActivationBits::Sixteen);
+    let others = [
+        LowerOptions { int8_group: 64, ..options.clone() },
+        LowerOptions { activations: sixteen, ..options.clone() },
+        LowerOptions {
+            activations: ActivationWidths { down: ActivationBits::Sixteen, ..options.activations },
+            ..options.clone()
+        },
+        LowerOptions { name: "another".to_owned(), ..options.clone() },
+    ];
+    let mut ids = BTreeSet::new();
+    for options in [options].iter().chain(&others) {
+        let [first, second] = [(); 2].map(|()| lower_bert(&files, options).expect("the model lowers"));
+        assert_eq!(first, second, "{options:?}");
+        assert!(ids.insert(first.manifest.id()), "{options:?} gives a model that another gives too");
+    }
 }
 
 /// The expected values are those of the same computation in binary64, by other code.

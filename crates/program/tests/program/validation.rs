@@ -3,8 +3,9 @@
 use gainsay_commitment::tensor::tensor_commitment;
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{
-    ArithmeticProfile, Dtype, JobError, JobField, JobInput, Layer, LinearKind, MAX_SEQUENCE, MAX_WIDTH,
-    Manifest, ManifestError, Op, OpError, OpKind, Operand, Program, TensorSpec,
+    ArithmeticProfile, Dtype, JobError, JobField, JobInput, Layer, LinearKind, MAX_SEQUENCE,
+    MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, MAX_WIDTH, Manifest, ManifestError, Op, OpError, OpKind, Operand,
+    Program, TensorSpec,
 };
 use proptest::prelude::*;
 
@@ -291,6 +292,38 @@ fn an_answer_that_no_claim_can_carry_is_refused() {
     let check = |sequences: usize| model.check_job(&JobInput::new(vec![[0]; sequences]).unwrap());
     assert_eq!(check(16), Ok(()));
     assert_eq!(check(17), Err(JobError::OutputTooLong { bytes: 17 << 22 }));
+}
+
+/// Few bytes of manifest, many of memory: an op after the other on the widest row there is.
+#[test]
+fn a_layer_that_fills_a_machine_is_refused() {
+    let wide = |adds: u32| {
+        let add = |before| op(OpKind::Add, &[Operand::Op(before), Operand::Op(before)]);
+        let adds = (0..adds).map(add);
+        let ops = [gather(0)].into_iter().chain(adds).chain([pool(0)]).collect();
+        manifest(&[(Dtype::F32, 1, MAX_WIDTH)], ops)
+    };
+    let model = wide(1022).validate().expect("4 GiB are allowed");
+    let job = |sequences: usize| JobInput::new(vec![[0]; sequences]).expect("a job");
+    assert_eq!(model.job_memory(&job(1)), MAX_SEQUENCE_MEMORY);
+    assert_eq!(model.job_memory(&job(3)), 3 * MAX_SEQUENCE_MEMORY);
+    let refused = wide(1023).validate().expect_err("more are not");
+    assert_eq!(refused, ManifestError::SequenceMemory { bytes: MAX_SEQUENCE_MEMORY + (4 << 20) });
+}
+
+/// A matrix of one column is padded when it is packed, and packed for each op that reads it.
+#[test]
+fn weights_that_grow_when_they_are_packed_are_refused() {
+    let many = |linears: u32| {
+        let linear = op(OpKind::Linear(LinearKind::F32), &[Operand::Op(0), Operand::Weight(1)]);
+        let linears = vec![linear; linears as usize];
+        let ops = [gather(0)].into_iter().chain(linears).chain([pool(0)]).collect();
+        manifest(&[(Dtype::F32, 1, 1 << 18), (Dtype::F32, 1, 1 << 18)], ops)
+    };
+    let model = many(2047).validate().expect("just below 64 GiB");
+    assert_eq!(model.weight_memory(), (2 << 20) + 2047 * (32 << 20));
+    assert!(model.weight_memory() <= MAX_WEIGHT_MEMORY);
+    assert!(matches!(many(2048).validate(), Err(ManifestError::WeightMemory { .. })));
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! Int8 linear maps, alone or fused with the op that follows. They compute with the levels of their first tensor.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail};
+
+use super::carrier::{RowsWidth, matrix, output};
+use super::linear::Follow;
+use crate::kernels::{Int8Weights, Kernels, Levels, Then};
+
+/// A linear map of one tensor.
+pub(super) struct LinearInt8<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) weights: &'a Int8Weights,
+    pub(super) levels: &'a Levels,
+    pub(super) follow: Follow,
+}
+
+impl CustomOp1 for LinearInt8<'_> {
+    fn name(&self) -> &'static str {
+        "linear_int8"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, shape) = matrix(x, layout)?;
+        let then = match self.follow {
+            Follow::Nothing => Then::Nothing,
+            Follow::Gelu => Then::Gelu,
+            Follow::Add => bail!("a linear map that adds needs a second input"),
+        };
+        output(mapped(shape, self.weights)?, |out| {
+            self.kernels.linear_int8(self.levels, self.weights, then, out);
+        })
+    }
+}
+
+/// A linear map of one tensor, plus another tensor.
+pub(super) struct LinearInt8Add<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) weights: &'a Int8Weights,
+    pub(super) levels: &'a Levels,
+}
+
+impl CustomOp2 for LinearInt8Add<'_> {
+    fn name(&self) -> &'static str {
+        "linear_int8_add"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        other: &CpuStorage,
+        other_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (_, shape) = matrix(x, layout)?;
+        let (other, other_shape) = matrix(other, other_layout)?;
+        let shape = mapped(shape, self.weights)?;
+        if shape != other_shape {
+            bail!("cannot add {other_shape:?} to {shape:?}")
+        }
+        output(shape, |out| {
+            self.kernels.linear_int8(self.levels, self.weights, Then::Add(other), out);
+        })
+    }
+}
+
+fn mapped((rows, width): RowsWidth, weights: &Int8Weights) -> Result<RowsWidth> {
+    let depth = weights.quantization().depth;
+    if width != depth {
+        bail!("rows of {width} elements do not fit weights for {depth}")
+    }
+    Ok((rows, weights.columns()))
+}
