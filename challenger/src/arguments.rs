@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Threads; 0 for as many as the machine has.
     #[arg(long, env = "GAINSAY_THREADS", default_value_t = 0)]
     pub threads: usize,
+    /// MiB of memory that a model's weights, and then one job, may take; what needs more is not checked.
+    #[arg(long, env = "GAINSAY_MEMORY_MIB", default_value_t = Options::DEFAULT_MEMORY >> 20)]
+    pub memory_mib: u64,
 }
 
 impl Arguments {
@@ -53,7 +56,11 @@ impl Arguments {
         Config {
             mode: self.mode,
             sample: self.sample,
-            engine: Options { threads: self.threads, simd: Simd::Auto },
+            engine: Options {
+                threads: self.threads,
+                simd: Simd::Auto,
+                memory: self.memory_mib.saturating_mul(1 << 20),
+            },
             ..config
         }
     }

@@ -9,6 +9,7 @@ use clap::Args;
 use gainsay_api::client::files::{Privacy, write_atomically};
 use gainsay_api::client::{Auth, Client};
 use gainsay_program::ArithmeticProfile;
+use gainsay_program::lowering::LowerOptions;
 
 use crate::cast;
 use crate::local::LocalModel;
@@ -60,7 +61,11 @@ impl DevArguments {
         spinner.set_message("reading the model and hashing its weights");
         let model_dir = pulled.dir.clone();
         let model = tokio::task::spawn_blocking(move || {
-            LocalModel::read(&model_dir, gainsay_model_source::DEFAULT_MODEL, ArithmeticProfile::ExactF32V1)
+            LocalModel::read(
+                &model_dir,
+                &LowerOptions::new(gainsay_model_source::DEFAULT_MODEL, ArithmeticProfile::ExactF32V1),
+                &mut |_| {},
+            )
         })
         .await
         .context("reading the model ended early")??;

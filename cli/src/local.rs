@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use gainsay_commitment::ModelId;
 use gainsay_engine::{Model, Options};
-use gainsay_program::lowering::{LowerOptions, Lowered, SourceFiles, lower_bert};
-use gainsay_program::{ArithmeticProfile, JobInput, Manifest};
+use gainsay_program::lowering::{LowerOptions, Lowered, SourceFiles, lower_bert_observed};
+use gainsay_program::{JobInput, Manifest};
 use tokenizers::Tokenizer;
 
 /// The files of a model as a coordinator takes them.
@@ -19,11 +19,15 @@ pub(crate) struct LocalModel {
 }
 
 impl LocalModel {
-    /// Reads a folder of Hugging Face files and lowers them.
-    pub(crate) fn read(dir: &Path, name: &str, arithmetic: ArithmeticProfile) -> Result<LocalModel> {
+    /// Reads a folder of Hugging Face files and lowers them; `observe` is told the bytes of each tensor that is next.
+    pub(crate) fn read(
+        dir: &Path,
+        options: &LowerOptions,
+        observe: &mut dyn FnMut(u64),
+    ) -> Result<LocalModel> {
         let files = SourceFiles::load(|file| std::fs::read(dir.join(file)))
             .with_context(|| format!("cannot read the model in {}", dir.display()))?;
-        let Lowered { manifest, weights, .. } = lower_bert(&files, &LowerOptions::new(name, arithmetic))
+        let Lowered { manifest, weights, .. } = lower_bert_observed(&files, options, observe)
             .with_context(|| format!("the model in {} cannot be used", dir.display()))?;
         Ok(LocalModel { manifest, weights, tokenizer: files.tokenizer })
     }

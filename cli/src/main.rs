@@ -5,6 +5,7 @@ mod demo;
 mod dev;
 mod doctor;
 mod local;
+mod models;
 mod publish;
 mod pull;
 mod roles;
@@ -38,9 +39,9 @@ enum Command {
     Embed(submit::EmbedArguments),
     /// Show a job's receipt: who computed what, with which model, and who was paid
     Receipt(submit::ReceiptArguments),
-    /// Show what a coordinator holds
+    /// List a coordinator's models, or register one
     #[command(subcommand)]
-    Models(submit::ModelsCommand),
+    Models(models::ModelsCommand),
     /// List disputes, or save one's evidence
     #[command(subcommand)]
     Disputes(submit::DisputesCommand),

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 
 use crate::local::LocalModel;
 
-/// Uploads what is missing. Uploading again what is there already costs one request.
+/// Uploads what is missing; `progress` counts its bytes. Uploading again what is there already costs one request.
 pub(crate) async fn publish(
     client: &Client,
     auth: Auth<'_>,
@@ -23,12 +23,15 @@ pub(crate) async fn publish(
         client.put_model(auth, id, model.manifest.to_bytes()).await.context("the manifest was refused")?;
     let blobs = blobs(&model.manifest, model);
     let count = view.missing.len();
+    let length = |hash| blobs.get(hash).map_or(0, |bytes| bytes.len() as u64);
+    progress.set_length(view.missing.iter().map(length).sum());
     for (index, hash) in view.missing.iter().enumerate() {
         let Some(bytes) = blobs.get(hash) else {
             bail!("the coordinator asks for {hash}, which this model does not have");
         };
         progress.set_message(format!("uploading weights: {} of {count}", index + 1));
         client.put_blob(auth, bytes.to_vec()).await.with_context(|| format!("{hash} was refused"))?;
+        progress.inc(bytes.len() as u64);
     }
     let left = client.put_model(auth, id, model.manifest.to_bytes()).await?.missing;
     match left.first() {

@@ -1,18 +1,14 @@
-//! Commands that speak to a running coordinator: embed, receipts, models, disputes.
+//! Commands that speak to a running coordinator: embed, receipts, disputes.
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
-use gainsay_api::client::{Auth, Client};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use gainsay_api::client::Client;
 use gainsay_api::disputes::DisputeFilter;
 use gainsay_api::embeddings::{EmbeddingInput, EmbeddingRequest, EncodingFormat};
 use gainsay_commitment::DisputeId;
-use gainsay_program::ArithmeticProfile;
 use gainsay_protocol::JobId;
-
-use crate::local::LocalModel;
-use crate::terminal;
 
 /// Which coordinator.
 #[derive(Debug, Args)]
@@ -28,7 +24,7 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    async fn connect(&self) -> Result<Client> {
+    pub(crate) async fn connect(&self) -> Result<Client> {
         Client::connect(&self.url).await.with_context(|| format!("no coordinator at {}", self.url))
     }
 }
@@ -81,68 +77,6 @@ impl ReceiptArguments {
     }
 }
 
-/// The arithmetic that a model is registered with.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Arithmetic {
-    /// Weights as they are.
-    F32,
-    /// Linears quantized to 8 bits.
-    Int8,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelsCommand {
-    /// List the models of a coordinator
-    List {
-        #[command(flatten)]
-        coordinator: Coordinator,
-    },
-    /// Register the model in a folder of Hugging Face files
-    Add {
-        #[command(flatten)]
-        coordinator: Coordinator,
-        /// The operator's token.
-        #[arg(long, env = "GAINSAY_OPERATOR_TOKEN", hide_env_values = true)]
-        operator_token: String,
-        /// The folder.
-        dir: PathBuf,
-        /// Name to register it under; the folder's name if not given.
-        #[arg(long)]
-        name: Option<String>,
-        /// How its linear layers are computed.
-        #[arg(long, value_enum, default_value = "f32")]
-        arithmetic: Arithmetic,
-    },
-}
-
-impl ModelsCommand {
-    pub(crate) async fn run(self) -> Result<()> {
-        match self {
-            Self::List { coordinator } => print_json(&coordinator.connect().await?.models().await?.data),
-            Self::Add { coordinator, operator_token, dir, name, arithmetic } => {
-                let folder_name = || dir.file_name().map(|name| name.to_string_lossy().into_owned());
-                let Some(name) = name.or_else(folder_name) else {
-                    bail!("{} has no name of its own: give one by --name", dir.display());
-                };
-                let profile = match arithmetic {
-                    Arithmetic::F32 => ArithmeticProfile::ExactF32V1,
-                    Arithmetic::Int8 => ArithmeticProfile::ExactInt8V1,
-                };
-                let client = coordinator.connect().await?;
-                let spinner = terminal::spinner("reading the model and hashing its weights");
-                let model = tokio::task::spawn_blocking(move || LocalModel::read(&dir, &name, profile))
-                    .await
-                    .context("reading the model ended early")??;
-                let id =
-                    crate::publish::publish(&client, Auth::Bearer(&operator_token), &model, &spinner).await?;
-                spinner.finish_and_clear();
-                println!("{id}");
-                Ok(())
-            }
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum DisputesCommand {
     /// List disputes, newest first
@@ -187,7 +121,8 @@ impl DisputesCommand {
     }
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
+/// Prints an answer of the coordinator.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     println!("{}", serde_json::to_string_pretty(value).context("the answer does not encode")?);
     Ok(())
 }

@@ -14,6 +14,14 @@ pub(crate) fn spinner(message: &str) -> ProgressBar {
     bar
 }
 
+/// A bar that counts up to `length` bytes.
+pub(crate) fn byte_bar(label: &'static str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(label);
+    let template = "  {msg} {bar:32.green/white} {bytes} of {total_bytes}, {bytes_per_sec}";
+    bar.set_style(ProgressStyle::with_template(template).expect("a valid template"));
+    bar
+}
+
 /// A bar that counts up to `length`.
 pub(crate) fn bar(label: &'static str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(label);

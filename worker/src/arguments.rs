@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Threads; 0 for as many as the machine has.
     #[arg(long, env = "GAINSAY_THREADS", default_value_t = 0)]
     pub threads: usize,
+    /// MiB of memory that a model's weights, and then one job, may take; what needs more is refused.
+    #[arg(long, env = "GAINSAY_MEMORY_MIB", default_value_t = Options::DEFAULT_MEMORY >> 20)]
+    pub memory_mib: u64,
     /// Most jobs held and run at once.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub batch: u32,
@@ -65,7 +68,11 @@ impl Arguments {
         Config {
             device: Some(self.device.unwrap_or_else(processor)),
             models: self.models,
-            engine: Options { threads: self.threads, simd: Simd::Auto },
+            engine: Options {
+                threads: self.threads,
+                simd: Simd::Auto,
+                memory: self.memory_mib.saturating_mul(1 << 20),
+            },
             batch: self.batch,
             misbehaviour: self.misbehave,
             cheat_every: self.cheat_every.get(),

@@ -37,12 +37,12 @@ impl Task {
         Ok(Self { record, job })
     }
 
-    /// The task, if the model takes its job.
+    /// The task, if the model and this machine's memory take its job.
     ///
     /// # Errors
     /// [`WorkerError::Job`] if not.
     pub(crate) fn check(self, model: &LoadedModel) -> Result<Self, WorkerError> {
-        match model.model().check_job(&self.job.input) {
+        match model.engine().check_job(&self.job.input) {
             Ok(()) => Ok(self),
             Err(error) => Err(WorkerError::Job { lease: self.record.lease, reason: error.to_string() }),
         }

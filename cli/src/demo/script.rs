@@ -14,6 +14,7 @@ use gainsay_api::jobs::{Finality, JobQuery};
 use gainsay_commitment::DisputeId;
 use gainsay_engine::{Options, Simd};
 use gainsay_program::ArithmeticProfile;
+use gainsay_program::lowering::LowerOptions;
 use gainsay_protocol::JobId;
 use indicatif::{MultiProgress, ProgressBar};
 use tokio::sync::Notify;
@@ -74,7 +75,7 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     spinner.set_message("reading the model and hashing its weights");
     let dir = pulled.dir.clone();
     let model = tokio::task::spawn_blocking(move || {
-        LocalModel::read(&dir, MODEL_NAME, ArithmeticProfile::ExactF32V1)
+        LocalModel::read(&dir, &LowerOptions::new(MODEL_NAME, ArithmeticProfile::ExactF32V1), &mut |_| {})
     })
     .await
     .context("reading the model ended early")??;

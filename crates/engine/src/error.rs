@@ -16,6 +16,14 @@ pub enum LoadError {
         /// Byte strings given.
         found: usize,
     },
+    /// The weights would take more memory than this engine may use.
+    #[error("the weights may take {bytes} bytes of memory; this engine may use {allowed}")]
+    Memory {
+        /// Upper bound of what they take.
+        bytes: u64,
+        /// See [`Options::memory`](crate::Options::memory).
+        allowed: u64,
+    },
     /// A weight is not what the manifest commits to.
     #[error(transparent)]
     Weight(#[from] WeightError),
@@ -36,17 +44,33 @@ pub enum LoadError {
 #[error("a thread's floating-point control register is not at its default, so results would have other bits")]
 pub struct FloatEnvironmentError;
 
+/// Why an engine does not take a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JobRefusal {
+    /// It does not fit the model.
+    #[error(transparent)]
+    Model(#[from] JobError),
+    /// It would take more memory than this engine may use.
+    #[error("one of its layers takes {bytes} bytes of memory; this engine may use {allowed}")]
+    Memory {
+        /// What the outputs of the widest layer's ops take.
+        bytes: u64,
+        /// See [`Options::memory`](crate::Options::memory).
+        allowed: u64,
+    },
+}
+
 /// Why a run fails.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A job does not fit the model.
-    #[error("job {job} does not fit the model")]
+    /// A job cannot be run.
+    #[error("job {job} cannot be run")]
     Job {
         /// Its index among the jobs of the run.
         job: usize,
-        /// What does not fit.
+        /// Why not.
         #[source]
-        source: JobError,
+        source: JobRefusal,
     },
     /// The program has fewer layers.
     #[error("there is no layer {0}")]

@@ -26,7 +26,7 @@ mod plan;
 mod record;
 mod virtual_layer;
 
-pub use error::{FloatEnvironmentError, LoadError, RunError};
+pub use error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 pub use fault::Fault;
 pub use kernels::float_environment_is_default;
 pub use model::Model;

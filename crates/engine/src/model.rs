@@ -7,7 +7,7 @@ use gainsay_program::{JobInput, OpKind, Operand, RowSpace, ValidatedModel};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::{BATCH_ROWS, Batch};
-use crate::error::{FloatEnvironmentError, LoadError, RunError};
+use crate::error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 use crate::execute::{Executor, Observer};
 use crate::kernels::{Heads, Kernels, checked_kernels, float_environment_is_default};
 use crate::load::{check_weights, plan_layers};
@@ -27,6 +27,7 @@ struct Inner {
     plans: Vec<LayerPlan>,
     kernels: Kernels,
     pool: ThreadPool,
+    memory: u64,
 }
 
 impl std::fmt::Debug for Model {
@@ -43,13 +44,17 @@ impl Model {
     /// Loads a model. `weights` are the tensors of the manifest, in its order, row-major and little-endian.
     ///
     /// # Errors
-    /// Weights that are not those that the manifest commits to, instructions that the machine lacks, threads that do
-    /// not start or whose floating-point environment is not the default.
+    /// Weights that are not those that the manifest commits to or that take more memory than allowed, instructions that
+    /// the machine lacks, threads that do not start or whose floating-point environment is not the default.
     pub fn new(
         model: Arc<ValidatedModel>,
         weights: Vec<Arc<[u8]>>,
         options: Options,
     ) -> Result<Self, LoadError> {
+        let (bytes, allowed) = (model.weight_memory(), options.memory);
+        if bytes > allowed {
+            return Err(LoadError::Memory { bytes, allowed });
+        }
         check_weights(&model, &weights)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
@@ -60,7 +65,7 @@ impl Model {
         let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &weights, kernels));
         let trees = weights.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self(Arc::new(Inner { model, weights, trees, plans, kernels, pool })))
+        Ok(Self(Arc::new(Inner { model, weights, trees, plans, kernels, pool, memory: allowed })))
     }
 
     /// The manifest and what follows from it.
@@ -88,6 +93,16 @@ impl Model {
     pub fn weight_tree(&self, index: u32) -> Option<&TensorTree> {
         let (tree, bytes) = (self.0.trees.get(index as usize)?, self.0.weights.get(index as usize)?);
         Some(tree.get_or_init(|| TensorTree::new(bytes)))
+    }
+
+    /// Refuses a job that does not fit the model, or that needs more memory than the engine may use.
+    ///
+    /// # Errors
+    /// See [`JobRefusal`].
+    pub fn check_job(&self, job: &JobInput) -> Result<(), JobRefusal> {
+        self.0.model.check_job(job)?;
+        let (bytes, allowed) = (self.0.model.job_memory(job), self.0.memory);
+        if bytes > allowed { Err(JobRefusal::Memory { bytes, allowed }) } else { Ok(()) }
     }
 
     /// Runs jobs, many sequences at a time. Each job's trace is what it would be had it run alone. A fault strikes
@@ -234,7 +249,7 @@ impl Model {
     ) -> Result<(), RunError> {
         let inner = &*self.0;
         for (job, input) in jobs.iter().enumerate() {
-            inner.model.check_job(input).map_err(|source| RunError::Job { job, source })?;
+            self.check_job(input).map_err(|source| RunError::Job { job, source })?;
         }
         if let Some(fault) = fault.filter(|fault| !fault.fits(&inner.model)) {
             return Err(RunError::Fault(*fault));

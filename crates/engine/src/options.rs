@@ -1,12 +1,26 @@
 //! How a model is run. None of it changes a bit of any result.
 
 /// What an engine may use of its machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Worker threads; 0 for as many as the machine runs at once.
     pub threads: usize,
     /// Vector instructions.
     pub simd: Simd,
+    /// Bytes that a model's weights, and then a job's widest layer, may take. What needs more is refused: a party that
+    /// could run a job and not show its layers afterwards would lose the dispute about it.
+    pub memory: u64,
+}
+
+impl Options {
+    /// Bytes that a model or a job may take where nothing else is said.
+    pub const DEFAULT_MEMORY: u64 = 16 << 30;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: 0, simd: Simd::Auto, memory: Self::DEFAULT_MEMORY }
+    }
 }
 
 /// Vector instructions to use.

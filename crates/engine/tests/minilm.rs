@@ -9,8 +9,11 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use gainsay_engine::{Model, Options, Simd, Trace};
-use gainsay_program::{JobInput, Missing, OpPlace, Oracle, Scope, TensorRef, element};
-use support::{Loaded, Random, job, minilm};
+use gainsay_program::lowering::{ActivationWidths, LowerOptions};
+use gainsay_program::{
+    ActivationBits, ArithmeticProfile, JobInput, Missing, OpPlace, Oracle, Scope, TensorRef, element,
+};
+use support::{Loaded, Random, job, lower_minilm, minilm};
 
 fn loaded() -> &'static Loaded {
     static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -19,7 +22,7 @@ fn loaded() -> &'static Loaded {
 
 fn engine(simd: Simd, threads: usize) -> Model {
     let Loaded { model, weights } = loaded();
-    Model::new(model.clone(), weights.clone(), Options { threads, simd }).unwrap()
+    Model::new(model.clone(), weights.clone(), Options { threads, simd, ..Options::default() }).unwrap()
 }
 
 fn run_alone(model: &Model, job: &JobInput) -> Trace {
@@ -38,6 +41,32 @@ fn one_claim_on_any_instructions_and_threads() {
             assert_eq!(run_alone(&model, &short), expected[0], "{simd}, {threads} threads");
             if simd != Simd::Portable {
                 assert_eq!(run_alone(&model, &long), expected[1], "{simd}, {threads} threads");
+            }
+        }
+    }
+}
+
+/// The same claims in int8, by every path and with threads and neighbours of all kinds.
+#[test]
+fn one_claim_in_int8_on_any_instructions_threads_and_neighbours() {
+    println!("paths of this machine: {:?}", Simd::available());
+    for bits in [ActivationBits::Eight, ActivationBits::Sixteen] {
+        let options = LowerOptions::new("all-MiniLM-L6-v2", ArithmeticProfile::ExactInt8V1);
+        let options = LowerOptions { activations: ActivationWidths::all(bits), ..options };
+        let Loaded { model, weights } = lower_minilm(&options).unwrap_or_else(|error| panic!("{error:#}"));
+        let jobs =
+            [&[5][..], &[130, 17, 1], &[200]].map(|lengths| job(&model, lengths.len() as u64, lengths));
+        let engine = |simd, threads| {
+            let options = Options { threads, simd, ..Options::default() };
+            Model::new(model.clone(), weights.clone(), options).unwrap()
+        };
+        let reference = engine(Simd::Auto, 1);
+        let expected: Vec<Trace> = jobs.iter().map(|job| run_alone(&reference, job)).collect();
+        for simd in Simd::available() {
+            for threads in [1, 2] {
+                let model = engine(simd, threads);
+                let some = if simd == Simd::Portable { 1 } else { jobs.len() };
+                assert_eq!(model.run(&jobs[..some], None).unwrap(), expected[..some], "{simd}, {threads}");
             }
         }
     }

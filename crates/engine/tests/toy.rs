@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
-use gainsay_engine::{Fault, LoadError, Model, Options, RunError, Simd};
+use gainsay_engine::{Fault, JobRefusal, LoadError, Model, Options, RunError, Simd};
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{ArithmeticProfile, Dtype, JobInput, LinearKind, Op, OpKind, Operand, reference};
 use proptest::prelude::*;
@@ -27,7 +27,8 @@ fn weights(toy: &Toy) -> Vec<Arc<[u8]>> {
 }
 
 fn engine(toy: &Toy, simd: Simd, threads: usize) -> Model {
-    Model::new(Arc::new(toy.model.clone()), weights(toy), Options { threads, simd }).unwrap()
+    Model::new(Arc::new(toy.model.clone()), weights(toy), Options { threads, simd, ..Options::default() })
+        .unwrap()
 }
 
 /// Engines for one model that must not differ in a bit.
@@ -255,6 +256,29 @@ fn jobs_that_do_not_fit_are_refused_by_number() {
     assert!(matches!(refused, Err(RunError::Job { job: 1, .. })));
     assert!(matches!(model.layer_ops(&toy.job(1, &[2]), 99, None), Err(RunError::NoSuchLayer(99))));
     assert!(model.run(&[], None).unwrap().is_empty());
+}
+
+#[test]
+fn what_takes_more_memory_than_allowed_is_refused() {
+    let toy = Toy::new(&ToyOptions::default()).unwrap();
+    let load = |memory| {
+        Model::new(
+            Arc::new(toy.model.clone()),
+            weights(&toy),
+            Options { memory, threads: 1, ..Options::default() },
+        )
+    };
+    let needed = toy.model.weight_memory();
+    assert!(matches!(load(needed - 1), Err(LoadError::Memory { .. })));
+    let model = load(needed).unwrap();
+    let (small, large) = (toy.job(1, &[3]), toy.job(1, &[32; 200]));
+    assert!(toy.model.job_memory(&small) <= needed && toy.model.job_memory(&large) > needed);
+    assert!(model.run(std::slice::from_ref(&small), None).is_ok());
+    let refused = model.run(&[small, large.clone()], None);
+    let too_large = |source: &JobRefusal| matches!(source, JobRefusal::Memory { .. });
+    assert!(matches!(refused, Err(RunError::Job { job: 1, source }) if too_large(&source)));
+    let refused = model.layer_ops(&large, 0, None);
+    assert!(matches!(refused, Err(RunError::Job { job: 0, source }) if too_large(&source)));
 }
 
 #[test]

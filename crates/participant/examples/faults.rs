@@ -1,6 +1,6 @@
 //! Flips a bit in every op of every layer of all-MiniLM-L6-v2 and has each flip disputed.
 //!
-//! `cargo run --release -p gainsay-participant --example faults -- [int8] [tokens]...`
+//! `cargo run --release -p gainsay-participant --example faults -- [int8 | int8x16] [tokens]...`
 //!
 //! Without numbers, one sequence of 128 and one of 512 tokens. Prints a table for each; the exit status is 1 if a promise
 //! was broken: a claim with another layer commitment that was not convicted, one without that was not the honest one,
@@ -14,22 +14,26 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use gainsay_program::ArithmeticProfile;
+use gainsay_program::{ActivationBits, ArithmeticProfile};
 use sweep::{MAX_WITNESS_BYTES, Sweep};
 
 fn main() -> Result<ExitCode> {
     let mut lengths = Vec::new();
     let mut arithmetic = ArithmeticProfile::ExactF32V1;
+    let mut activations = ActivationBits::Eight;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "int8" => arithmetic = ArithmeticProfile::ExactInt8V1,
-            number => lengths.push(number.parse().context("usage: faults [int8] [tokens]...")?),
+            "int8x16" => {
+                (arithmetic, activations) = (ArithmeticProfile::ExactInt8V1, ActivationBits::Sixteen);
+            }
+            number => lengths.push(number.parse().context("usage: faults [int8 | int8x16] [tokens]...")?),
         }
     }
     if lengths.is_empty() {
         lengths = vec![128, 512];
     }
-    let model = sweep::minilm(arithmetic)?;
+    let model = sweep::minilm(arithmetic, activations)?;
     let mut is_broken = false;
     for tokens in lengths {
         let start = Instant::now();

@@ -26,7 +26,7 @@ impl Dossier {
     pub fn new(model: LoadedModel, job: Job, claim: Claim) -> Result<Self, ParticipantError> {
         let id = claim.id();
         let refused = |reason: String| ParticipantError::Claim { claim: id, reason };
-        model.model().check_job(&job.input).map_err(|error| refused(error.to_string()))?;
+        model.engine().check_job(&job.input).map_err(|error| refused(error.to_string()))?;
         Case::new(model.model(), &job, &claim).map_err(|error| refused(error.to_string()))?;
         Ok(Self { model, job, claim, id })
     }

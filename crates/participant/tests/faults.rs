@@ -9,13 +9,16 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use gainsay_participant::models::LoadedModel;
-use gainsay_program::ArithmeticProfile;
+use gainsay_program::{ActivationBits, ArithmeticProfile};
 use sweep::{MAX_WITNESS_BYTES, Report, Sweep};
 
 fn model() -> LoadedModel {
     static MODEL: OnceLock<LoadedModel> = OnceLock::new();
-    let load = || sweep::minilm(ArithmeticProfile::ExactF32V1).unwrap_or_else(|error| panic!("{error:#}"));
-    MODEL.get_or_init(load).clone()
+    MODEL.get_or_init(|| load(ArithmeticProfile::ExactF32V1, ActivationBits::Eight)).clone()
+}
+
+fn load(arithmetic: ArithmeticProfile, activations: ActivationBits) -> LoadedModel {
+    sweep::minilm(arithmetic, activations).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Nothing was broken, and every kind of op had flips that counted.
@@ -60,4 +63,19 @@ fn expanded_ops_and_one_of_each_kind_at_512_tokens() {
     check_witnesses(&mut sweep);
     let expanded = ["attention, expanded", "mean_pool, expanded"];
     assert!(expanded.iter().all(|kind| report.kinds.contains_key(*kind)), "{report}");
+}
+
+/// In int8 all that the referee reads has other sizes: levels, scales by groups, and two digits where activations have
+/// 16 bits.
+#[test]
+fn one_of_each_kind_in_int8_at_100_tokens() {
+    for activations in [ActivationBits::Eight, ActivationBits::Sixteen] {
+        let model = load(ArithmeticProfile::ExactInt8V1, activations);
+        let mut sweep = Sweep::new(model, 100).unwrap();
+        let flips = sweep.expanded_and_one_of_each_kind();
+        let report = sweep.play_all(&flips);
+        check(&report);
+        check_witnesses(&mut sweep);
+        assert!(report.kinds.contains_key("linear_int8"), "{report}");
+    }
 }

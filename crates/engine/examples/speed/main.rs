@@ -27,8 +27,8 @@ fn main() -> Result<()> {
         (0..SEQUENCES).map(|i| support::job(&loaded.model, i as u64, &[TOKENS])).collect();
     let ids: Vec<u32> = jobs.iter().flat_map(|job| job.token_ids().iter().copied()).collect();
     println!("{SEQUENCES} sequences of {TOKENS} tokens, {threads} threads, {ROUNDS} rounds");
-    for simd in Simd::available().into_iter().filter(|&simd| simd != Simd::Portable) {
-        let options = Options { threads, simd };
+    for simd in Simd::available_for_floats().into_iter().filter(|&simd| simd != Simd::Portable) {
+        let options = Options { threads, simd, ..Options::default() };
         let model = Model::new(loaded.model.clone(), loaded.weights.clone(), options)?;
         let theirs = candle.embed(&ids, SEQUENCES)?;
         let ours = embed(&model, &jobs)?;

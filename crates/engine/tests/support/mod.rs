@@ -15,8 +15,13 @@ pub(crate) struct Loaded {
     pub(crate) weights: Vec<Arc<[u8]>>,
 }
 
-/// all-MiniLM-L6-v2 in f32, from `GAINSAY_MODEL_DIR` or the cache folder of the workspace.
+/// all-MiniLM-L6-v2 in f32.
 pub(crate) fn minilm() -> Result<Loaded> {
+    lower_minilm(&LowerOptions::new("all-MiniLM-L6-v2", ArithmeticProfile::ExactF32V1))
+}
+
+/// all-MiniLM-L6-v2, from `GAINSAY_MODEL_DIR` or the cache folder of the workspace.
+pub(crate) fn lower_minilm(options: &LowerOptions) -> Result<Loaded> {
     let folder = model_folder();
     let read = |name: &str| std::fs::read(folder.join(name));
     let files = SourceFiles::load(read).with_context(|| {
@@ -25,8 +30,7 @@ pub(crate) fn minilm() -> Result<Loaded> {
             folder.display()
         )
     })?;
-    let options = LowerOptions::new("all-MiniLM-L6-v2", ArithmeticProfile::ExactF32V1);
-    let lowered = lower_bert(&files, &options)?;
+    let lowered = lower_bert(&files, options)?;
     Ok(Loaded {
         model: Arc::new(lowered.manifest.validate()?),
         weights: lowered.weights.into_iter().map(Arc::from).collect(),

@@ -15,8 +15,8 @@ use gainsay_commitment::{SecretKey, Signed, trace_root};
 use gainsay_engine::{Fault, Options};
 use gainsay_participant::models::LoadedModel;
 use gainsay_participant::trace::EngineTrace;
-use gainsay_program::lowering::{LowerOptions, SourceFiles, lower_bert};
-use gainsay_program::{ArithmeticProfile, JobInput, OpPlace, Scope, ValidatedModel};
+use gainsay_program::lowering::{ActivationWidths, LowerOptions, SourceFiles, lower_bert};
+use gainsay_program::{ActivationBits, ArithmeticProfile, JobInput, OpPlace, Scope, ValidatedModel};
 use gainsay_protocol::strategy::{
     ChallengerStep, Rehearsal, WorkerStep, challenger_next, first_difference, rehearse, worker_next,
 };
@@ -42,7 +42,7 @@ const MAX_MOVES: u64 = 100;
 const TIMINGS: u32 = 3;
 
 /// all-MiniLM-L6-v2, from `GAINSAY_MODEL_DIR` or the cache folder of the workspace.
-pub(crate) fn minilm(arithmetic: ArithmeticProfile) -> Result<LoadedModel> {
+pub(crate) fn minilm(arithmetic: ArithmeticProfile, activations: ActivationBits) -> Result<LoadedModel> {
     let folder = model_folder();
     let files = SourceFiles::load(|name: &str| std::fs::read(folder.join(name))).with_context(|| {
         format!(
@@ -50,7 +50,9 @@ pub(crate) fn minilm(arithmetic: ArithmeticProfile) -> Result<LoadedModel> {
             folder.display()
         )
     })?;
-    let lowered = lower_bert(&files, &LowerOptions::new("all-MiniLM-L6-v2", arithmetic))?;
+    let activations = ActivationWidths::all(activations);
+    let options = LowerOptions { activations, ..LowerOptions::new("all-MiniLM-L6-v2", arithmetic) };
+    let lowered = lower_bert(&files, &options)?;
     let model = Arc::new(lowered.manifest.validate()?);
     let weights = lowered.weights.into_iter().map(Arc::from).collect();
     Ok(LoadedModel::new(model, weights, Options::default())?)

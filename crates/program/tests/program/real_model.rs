@@ -46,7 +46,7 @@ fn the_int8_model_quantizes_the_36_linears_of_its_blocks() {
     let quantized =
         transforms.iter().filter(|applied| applied.transform == Transform::Quantized { group: 128 });
     assert_eq!(quantized.count(), 36);
-    let id = "999a07f7a1ff1e44fc5b78a003d339af042063fbbbd4995c36766d2098d53cf8";
+    let id = "1c89ac0e4f76ea86248b84e3565bb0bca178ef50fdd58687cb722bf7617515a6";
     assert_eq!(manifest.id().to_string(), id, "quantization or the encoding of manifests has changed");
 }
 
@@ -62,7 +62,7 @@ fn lowering_is_a_function_of_files_and_options() {
         LowerOptions { int8_group: 64, ..options.clone() },
         LowerOptions { activations: sixteen, ..options.clone() },
         LowerOptions {
-            activations: ActivationWidths { down: ActivationBits::Sixteen, ..options.activations },
+            activations: ActivationWidths { attention: ActivationBits::Eight, ..options.activations },
             ..options.clone()
         },
         LowerOptions { name: "another".to_owned(), ..options.clone() },
