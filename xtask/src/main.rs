@@ -1,5 +1,8 @@
 //! The project's chores, as `cargo xtask COMMAND`: everything that a fresh machine with Rust needs to test the project.
 
+mod conformance;
+mod service;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -10,7 +13,8 @@ use gainsay_private_postgres::{Cluster, Durability, Options};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   test            install what is missing, then formatting, lints, docs, every test of the workspace, conformance, licences
-  conformance     hold trace roots and proofs against another implementation of their format
+  conformance     hold trace roots against merkle-tree-rs, and a running service against schemathesis and the openai client
+  openapi         rewrite docs/openapi.json from the code
   fetch-model     put the model that the tests run on into .cache/models
   postgres        run a private PostgreSQL for tests until interrupted, and print the variable that names it";
 
@@ -31,6 +35,7 @@ fn run() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => test(&root),
         ["conformance"] => conformance(&root),
+        ["openapi"] => openapi(),
         ["fetch-model"] => fetch_model(&root).map(|dir| say(&format!("the model is in {}", dir.display()))),
         ["postgres"] => serve_postgres(),
         _ => bail!("{USAGE}"),
@@ -70,10 +75,12 @@ fn test(root: &Path) -> Result<()> {
         cargo(["test", "--workspace", "--all-features", "--locked"])
             .env("GAINSAY_TEST_DATABASE_URL", cluster.url("postgres"))
             .env(gainsay_model_source::MODEL_DIR_VARIABLE, &model),
-    );
+    )
+    // The tests have built the program that this runs.
+    .and_then(|()| conformance::http(root, &cluster.url("postgres"), &model));
     cluster.stop().context("the private PostgreSQL did not stop")?;
     tested?;
-    conformance(root)?;
+    conformance::merkle_tree_rs(root)?;
     if finds("cargo-deny") {
         step(
             "licences and advisories",
@@ -86,26 +93,34 @@ fn test(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The oracle is a workspace of its own, with an old and large tree of dependencies that nothing else may reach. It is built
-/// below the usual target folder, so that whatever keeps that keeps it too.
+/// What is held against the work of others, alone.
 fn conformance(root: &Path) -> Result<()> {
-    let crate_dir = root.join("conformance/merkle-tree-rs");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    step("format of the conformance crate", cargo(["fmt", "--check"]).current_dir(&crate_dir))?;
-    step(
-        "conformance with merkle-tree-rs",
-        cargo(["run", "--quiet", "--locked", "--", "check"])
-            .current_dir(&crate_dir)
-            .env("CARGO_TARGET_DIR", target.join("conformance")),
-    )
+    install_missing()?;
+    conformance::merkle_tree_rs(root)?;
+    let model = fetch_model(root)?;
+    step("program", cargo(["build", "--package", "gainsay", "--locked"]))?;
+    let cluster = start_postgres()?;
+    let done = conformance::http(root, &cluster.url("postgres"), &model);
+    cluster.stop().context("the private PostgreSQL did not stop")?;
+    done
+}
+
+/// The test that compares the document with its snapshot writes it instead.
+fn openapi() -> Result<()> {
+    let test =
+        ["test", "--quiet", "--package", "gainsay-coordinator", "--lib", "the_document_is_its_snapshot"];
+    step("docs/openapi.json", cargo(test).env("GAINSAY_UPDATE_SNAPSHOT", "1"))
 }
 
 /// Installs by apt what the tests need and this machine lacks. PostgreSQL is not among it: the private cluster finds or
 /// fetches its own binaries.
 fn install_missing() -> Result<()> {
     let wanted = [("python3", "python3"), ("pip3", "python3-pip"), ("redis-server", "redis-server")];
-    let missing: Vec<&str> =
+    let mut missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !finds(program)).map(|(_, package)| *package).collect();
+    if !has_venv() {
+        missing.push("python3-venv");
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -118,6 +133,12 @@ fn install_missing() -> Result<()> {
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(&missing);
     step(&by_hand, quiet_apt(&install))
+}
+
+/// Debian keeps what a virtual environment starts from in a package of its own.
+fn has_venv() -> bool {
+    let import = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    import.is_ok_and(|output| output.status.success())
 }
 
 fn quiet_apt(arguments: &[&str]) -> Command {

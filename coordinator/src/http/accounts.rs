@@ -16,6 +16,12 @@ use crate::app::Provider;
 const MAX_BODY: usize = 4 << 10;
 
 /// `POST /v1/deposits`, by the operator.
+#[utoipa::path(
+    post, path = "/v1/deposits", operation_id = "deposit", tag = "money",
+    summary = "Money in, by the operator",
+    request_body = Deposit,
+    responses((status = 200, description = "The holder's accounts", body = Accounts)),
+)]
 pub(super) async fn deposit(
     _: Operator,
     body: Body<MAX_BODY>,
@@ -28,6 +34,12 @@ pub(super) async fn deposit(
 
 /// `POST /v1/withdrawals`, by whoever holds the balance: a submitter, or an owner who signs. The keys of workers and
 /// challengers move no money.
+#[utoipa::path(
+    post, path = "/v1/withdrawals", operation_id = "withdraw", tag = "money",
+    summary = "Money out, by its holder",
+    request_body = Withdraw,
+    responses((status = 200, description = "The holder's accounts", body = Accounts)),
+)]
 pub(super) async fn withdraw(
     request: HttpRequest,
     body: Body<MAX_BODY>,
@@ -40,6 +52,12 @@ pub(super) async fn withdraw(
 }
 
 /// `GET /v1/accounts`: the asker's own, or all for the operator with `?all=true`.
+#[utoipa::path(
+    get, path = "/v1/accounts", operation_id = "list_accounts", tag = "money",
+    summary = "The asker's balances",
+    params(AccountsQuery),
+    responses((status = 200, description = "All accounts for the operator, by `all`", body = Accounts)),
+)]
 pub(super) async fn list(request: HttpRequest, state: Data<HttpState>) -> Result<Json<Accounts>, ApiError> {
     let AccountsQuery { all } = request::query(&request)?;
     if all {

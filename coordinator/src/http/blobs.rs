@@ -8,6 +8,7 @@ use actix_web::web::{self, Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::{Stream, StreamExt, stream};
 use gainsay_api::ErrorCode;
+use gainsay_api::schema;
 use gainsay_commitment::TensorCommitment;
 
 use super::error::ApiError;
@@ -18,6 +19,13 @@ use crate::blob::{Blob, BlobUpload, FileError};
 
 /// `PUT /v1/blobs/{hash}`, by the operator or an owner. The signature covers the hash in the path, which the bytes
 /// must have: so it is checked before the first byte is read.
+#[utoipa::path(
+    put, path = "/v1/blobs/{hash}", operation_id = "upload_blob", tag = "models",
+    summary = "Upload a file that a registered model names",
+    params(("hash" = schema::TensorCommitment, Path, description = "The hash of the file, which its bytes must have")),
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "The file"),
+    responses((status = 204, description = "It is kept")),
+)]
 pub(super) async fn upload(
     request: HttpRequest,
     payload: web::Payload,
@@ -56,6 +64,17 @@ async fn receive(
 }
 
 /// `GET /v1/blobs/{hash}`; `Range: bytes=N-` goes on where a download broke off.
+#[utoipa::path(
+    get, path = "/v1/blobs/{hash}", operation_id = "download_blob", tag = "models",
+    summary = "A file of a model",
+    params(
+        ("hash" = schema::TensorCommitment, Path, description = "The hash of the file"),
+        ("range" = Option<String>, Header, description = "`bytes=N-`; other forms are ignored"),
+    ),
+    responses((status = 200, description = "The file", content_type = "application/octet-stream", body = schema::Octets),
+        (status = 206, description = "The rest of the file, for `Range: bytes=N-`",
+            content_type = "application/octet-stream", body = schema::Octets)),
+)]
 pub(super) async fn download(request: HttpRequest, state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     let hash: TensorCommitment = request::id(&request, "blob")?;
     let mut blob = state.call(move |app| async move { app.blob(hash).await }).await?;

@@ -5,6 +5,7 @@ use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
 use gainsay_api::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimState, ClaimView};
 use gainsay_api::limits::{MAX_CLAIM_BYTES, MAX_PAGE};
+use gainsay_api::schema;
 use gainsay_commitment::{ClaimId, Signed as SignedObject};
 use gainsay_protocol::{Claim, Role};
 
@@ -18,6 +19,12 @@ use crate::app;
 const PAGE: u32 = 100;
 
 /// `POST /v1/claims`: the signed claim's bytes. The same bytes again are answered the same.
+#[utoipa::path(
+    post, path = "/v1/claims", operation_id = "post_claim", tag = "work",
+    summary = "Claim a job",
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "`Signed<Claim>`: the claim's canonical encoding and its signature, at most 65 MiB"),
+    responses((status = 200, description = "The same bytes again get the same answer", body = ClaimAccepted)),
+)]
 pub(super) async fn post(
     signed: Signed<Worker, MAX_CLAIM_BYTES>,
     state: Data<HttpState>,
@@ -38,6 +45,12 @@ pub(super) async fn post(
 }
 
 /// `GET /v1/claims/{id}`: all that a challenger needs.
+#[utoipa::path(
+    get, path = "/v1/claims/{id}", operation_id = "read_claim", tag = "work",
+    summary = "A claim with all that a challenger needs",
+    params(("id" = schema::ClaimId, Path, description = "The claim")),
+    responses((status = 200, description = "The claim", body = ClaimView)),
+)]
 pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result<Json<ClaimView>, ApiError> {
     let id: ClaimId = request::id(&request, "claim")?;
     let (claim, open) = state
@@ -48,6 +61,12 @@ pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result
 }
 
 /// `GET /v1/claims`: a page, oldest first.
+#[utoipa::path(
+    get, path = "/v1/claims", operation_id = "list_claims", tag = "work",
+    summary = "Claims, oldest first",
+    params(ClaimFilter),
+    responses((status = 200, description = "A page", body = ClaimList)),
+)]
 pub(super) async fn list(request: HttpRequest, state: Data<HttpState>) -> Result<Json<ClaimList>, ApiError> {
     let filter: ClaimFilter = request::query(&request)?;
     let limit = filter.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);

@@ -6,6 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use gainsay_api::ErrorCode;
 use gainsay_api::disputes::{DisputeFilter, DisputeList, DisputeView};
 use gainsay_api::limits::{MAX_MOVE_BYTES, MAX_PAGE};
+use gainsay_api::schema;
 use gainsay_commitment::{Canonical, DisputeId, PartyId};
 use gainsay_protocol::{Dispute, SignedMove};
 
@@ -20,6 +21,12 @@ use crate::app;
 const PAGE: u32 = 100;
 
 /// `POST /v1/disputes`: a signed `open` move. The same bytes again are answered the same.
+#[utoipa::path(
+    post, path = "/v1/disputes", operation_id = "open_dispute", tag = "disputes",
+    summary = "Dispute a claim",
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "A signed `open` move"),
+    responses((status = 200, description = "The same bytes again get the same answer", body = DisputeView)),
+)]
 pub(super) async fn open(
     signed: Signed<Challenger, MAX_MOVE_BYTES>,
     state: Data<HttpState>,
@@ -32,6 +39,13 @@ pub(super) async fn open(
 }
 
 /// `POST /v1/disputes/{id}/moves`: a signed move. Never limited in rate: clocks are running.
+#[utoipa::path(
+    post, path = "/v1/disputes/{id}/moves", operation_id = "post_move", tag = "disputes",
+    summary = "Make a move. Never limited in rate",
+    params(("id" = schema::DisputeId, Path, description = "The dispute")),
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "The signed move, at most 16 MiB"),
+    responses((status = 200, description = "The dispute after the move", body = DisputeView)),
+)]
 pub(super) async fn play(
     request: HttpRequest,
     signed: Signed<Player, MAX_MOVE_BYTES>,
@@ -60,6 +74,12 @@ fn check_signer(bytes: &[u8], party: PartyId) -> Result<(), ApiError> {
 }
 
 /// `GET /v1/disputes/{id}`.
+#[utoipa::path(
+    get, path = "/v1/disputes/{id}", operation_id = "read_dispute", tag = "disputes",
+    summary = "A dispute: place, clocks, moves, verdict",
+    params(("id" = schema::DisputeId, Path, description = "The dispute")),
+    responses((status = 200, description = "The dispute", body = DisputeView)),
+)]
 pub(super) async fn read(
     request: HttpRequest,
     state: Data<HttpState>,
@@ -70,6 +90,12 @@ pub(super) async fn read(
 }
 
 /// `GET /v1/disputes`: a page, oldest first.
+#[utoipa::path(
+    get, path = "/v1/disputes", operation_id = "list_disputes", tag = "disputes",
+    summary = "Disputes, oldest first",
+    params(DisputeFilter),
+    responses((status = 200, description = "A page", body = DisputeList)),
+)]
 pub(super) async fn list(
     request: HttpRequest,
     state: Data<HttpState>,
@@ -98,6 +124,12 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/disputes/{id}/evidence`: the bundle that anyone can judge again, offline.
+#[utoipa::path(
+    get, path = "/v1/disputes/{id}/evidence", operation_id = "read_evidence", tag = "disputes",
+    summary = "The bundle that anyone can judge again, offline",
+    params(("id" = schema::DisputeId, Path, description = "The dispute")),
+    responses((status = 200, description = "For `gainsay verify FILE`", content_type = "application/octet-stream", body = schema::Octets)),
+)]
 pub(super) async fn evidence(request: HttpRequest, state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     let id: DisputeId = request::id(&request, "dispute")?;
     let bundle = state.call(move |app| async move { app.evidence(id).await }).await?;

@@ -22,6 +22,18 @@ use crate::app::{ClaimSummary, Finality, JobState, JobView};
 const HEADER_IDS: usize = 16;
 
 /// The handler.
+#[utoipa::path(
+    post, path = "/v1/embeddings", operation_id = "embed", tag = "embeddings",
+    summary = "Embed texts, and wait for the vectors",
+    request_body = EmbeddingRequest,
+    responses((status = 200, description = "As soon as it is claimed. Ask for the job later to see whether it is final",
+        body = EmbeddingResponse,
+        headers(
+            ("gainsay-job" = String, description = "The jobs, the first sixteen"),
+            ("gainsay-claim" = String, description = "The claims, the first sixteen"),
+            ("gainsay-finality" = String, description = "`pending` or `final`"),
+        ))),
+)]
 pub(super) async fn embed(
     submitter: Submitter,
     body: Body<MAX_JSON_BYTES>,

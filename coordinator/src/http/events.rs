@@ -30,6 +30,16 @@ const RECHECK: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The handler.
+#[utoipa::path(
+    get, path = "/v1/events", operation_id = "events", tag = "events",
+    summary = "Everything that happens, as server-sent events",
+    params(
+        EventsQuery,
+        ("last-event-id" = Option<String>, Header, description = "Where a reader that comes back goes on; before `after`"),
+    ),
+    responses((status = 200, content_type = "text/event-stream", body = String,
+        description = "Does not end. `data:` of each event is an `Event` as JSON, `event:` its type, `id:` where to go on")),
+)]
 pub(super) async fn stream(request: HttpRequest, state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     let after = start(&request, &state).await?;
     let permit = std::sync::Arc::clone(&state.streams).try_acquire_owned().map_err(|_| {

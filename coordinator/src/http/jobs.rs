@@ -4,6 +4,7 @@ use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use gainsay_api::jobs::{JobList, JobQuery, JobView, JobsQuery, Receipt, SubmitJob, WaitFor};
 use gainsay_api::limits::MAX_JSON_BYTES;
+use gainsay_api::schema;
 use gainsay_protocol::{JobId, Role};
 
 use super::auth::{Body, Submitter};
@@ -16,6 +17,12 @@ use crate::app;
 const PAGE: u32 = 100;
 
 /// `POST /v1/jobs`: one job, answered as soon as it is queued.
+#[utoipa::path(
+    post, path = "/v1/jobs", operation_id = "submit_job", tag = "jobs",
+    summary = "Submit a job without waiting",
+    request_body = SubmitJob,
+    responses((status = 202, description = "It is queued", body = JobView)),
+)]
 pub(super) async fn submit(
     submitter: Submitter,
     body: Body<MAX_JSON_BYTES>,
@@ -36,6 +43,12 @@ pub(super) async fn submit(
 }
 
 /// `GET /v1/jobs`: the submitter's newest, newest first.
+#[utoipa::path(
+    get, path = "/v1/jobs", operation_id = "list_jobs", tag = "jobs",
+    summary = "The submitter's newest jobs, newest first",
+    params(JobsQuery),
+    responses((status = 200, description = "At most 100", body = JobList)),
+)]
 pub(super) async fn list(
     request: HttpRequest,
     submitter: Submitter,
@@ -52,6 +65,12 @@ pub(super) async fn list(
 }
 
 /// `DELETE /v1/jobs/{id}`: withdraws a job that no worker has; its price comes back.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "cancel_job", tag = "jobs",
+    summary = "Withdraw a job that no worker has",
+    params(("id" = schema::JobId, Path, description = "The job")),
+    responses((status = 200, description = "Its price came back", body = JobView)),
+)]
 pub(super) async fn cancel(
     request: HttpRequest,
     submitter: Submitter,
@@ -69,6 +88,12 @@ async fn view(state: &HttpState, job: &app::JobView) -> Result<JobView, ApiError
 }
 
 /// `GET /v1/jobs/{id}`, with `?wait_ms` until there is an answer, or with `until=final` until it is decided.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "read_job", tag = "jobs",
+    summary = "A job and its answer",
+    params(("id" = schema::JobId, Path, description = "The job"), JobQuery),
+    responses((status = 200, description = "As it is now, or as it is at the end of the wait", body = JobView)),
+)]
 pub(super) async fn read(
     request: HttpRequest,
     submitter: Submitter,
@@ -94,6 +119,12 @@ pub(super) async fn read(
 }
 
 /// `GET /v1/jobs/{id}/receipt`.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/receipt", operation_id = "read_receipt", tag = "jobs",
+    summary = "Where the answer ran, which model gave it, who earned what",
+    params(("id" = schema::JobId, Path, description = "The job")),
+    responses((status = 200, description = "The receipt", body = Receipt)),
+)]
 pub(super) async fn receipt(
     request: HttpRequest,
     submitter: Submitter,

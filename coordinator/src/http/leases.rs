@@ -7,6 +7,7 @@ use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
 use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases};
 use gainsay_api::limits::MAX_JSON_BYTES;
+use gainsay_api::schema;
 use gainsay_commitment::{ModelId, PartyId};
 use gainsay_protocol::LeaseId;
 
@@ -24,6 +25,13 @@ const MAX_MODELS: usize = 256;
 const MAX_HELD: usize = 4_096;
 
 /// `POST /v1/leases`: waits until there is a job, at most `?wait_ms`.
+#[utoipa::path(
+    post, path = "/v1/leases", operation_id = "lease", tag = "work",
+    summary = "Get jobs to run",
+    params(LeaseQuery),
+    request_body = LeaseRequest,
+    responses((status = 200, description = "Empty where there was no job in time", body = Leases)),
+)]
 pub(super) async fn lease(
     request: HttpRequest,
     signed: Signed<Worker, MAX_JSON_BYTES>,
@@ -71,6 +79,12 @@ async fn leases(
 }
 
 /// `POST /v1/leases/{id}/heartbeat`.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/heartbeat", operation_id = "heartbeat", tag = "work",
+    summary = "Keep a lease. The body is empty",
+    params(("id" = schema::LeaseId, Path, description = "The lease")),
+    responses((status = 200, description = "By when the next one and the claim must come", body = Heartbeat)),
+)]
 pub(super) async fn heartbeat(
     request: HttpRequest,
     signed: Signed<Worker, 0>,

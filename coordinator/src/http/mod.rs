@@ -13,6 +13,7 @@ mod claims;
 mod config;
 mod dispute_view;
 mod disputes;
+mod docs;
 mod embeddings;
 mod error;
 mod event_view;
@@ -24,9 +25,11 @@ mod leases;
 mod models;
 mod names;
 mod observe;
+mod openapi;
 mod overview;
 mod parties;
 mod request;
+mod routes;
 mod state;
 mod submission;
 mod views;
@@ -37,7 +40,7 @@ use std::{fmt, io};
 
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::Data;
 use actix_web::{App as WebApp, HttpServer};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -46,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::HttpConfig;
 
 use crate::app::App;
+use routes::Routes;
 use state::HttpState;
 
 /// A server that serves.
@@ -69,8 +73,10 @@ impl Server {
         let (threads, connections) = (config.threads, config.connections_per_thread);
         let (headers_time, drain) = (config.headers_time, config.drain);
         let state = Data::new(HttpState::new(app, config, Handle::current(), stopping));
-        let build =
-            move || WebApp::new().app_data(state.clone()).wrap(from_fn(observe::observe)).configure(routes);
+        let build = move || {
+            let app = WebApp::new().app_data(state.clone()).wrap(from_fn(observe::observe));
+            app.configure(|service| routes().register(service))
+        };
         let server = HttpServer::new(build)
             .workers(threads)
             .max_connections(connections)
@@ -101,56 +107,43 @@ impl fmt::Debug for Server {
 }
 
 /// Every route of the service.
-fn routes(service: &mut ServiceConfig) {
-    service
-        .route("/", web::get().to(overview::page))
-        .route("/health/live", web::get().to(info::live))
-        .route("/health/ready", web::get().to(info::ready))
-        .service(web::resource("/v1/info").route(web::get().to(info::info)))
-        .service(web::resource("/v1/overview").route(web::get().to(overview::overview)))
-        .service(web::resource("/v1/submitters").route(web::post().to(parties::register_submitter)))
-        .service(web::resource("/v1/owners").route(web::post().to(parties::register_owner)))
-        .service(web::resource("/v1/workers").route(web::post().to(parties::register_worker)))
-        .service(web::resource("/v1/challengers").route(web::post().to(parties::register_challenger)))
-        .service(web::resource("/v1/deposits").route(web::post().to(accounts::deposit)))
-        .service(web::resource("/v1/withdrawals").route(web::post().to(accounts::withdraw)))
-        .service(web::resource("/v1/accounts").route(web::get().to(accounts::list)))
-        .service(web::resource("/v1/embeddings").route(web::post().to(embeddings::embed)))
-        .service(
-            web::resource("/v1/jobs").route(web::get().to(jobs::list)).route(web::post().to(jobs::submit)),
-        )
-        .service(
-            web::resource("/v1/jobs/{id}")
-                .route(web::get().to(jobs::read))
-                .route(web::delete().to(jobs::cancel)),
-        )
-        .service(web::resource("/v1/jobs/{id}/receipt").route(web::get().to(jobs::receipt)))
-        .service(web::resource("/v1/models").route(web::get().to(models::list)))
-        .service(
-            web::resource("/v1/models/{id}")
-                .route(web::get().to(models::read))
-                .route(web::put().to(models::register)),
-        )
-        .service(
-            web::resource("/v1/blobs/{hash}")
-                .route(web::get().to(blobs::download))
-                .route(web::put().to(blobs::upload)),
-        )
-        .service(web::resource("/v1/leases").route(web::post().to(leases::lease)))
-        .service(web::resource("/v1/leases/{id}/heartbeat").route(web::post().to(leases::heartbeat)))
-        .service(
-            web::resource("/v1/claims")
-                .route(web::get().to(claims::list))
-                .route(web::post().to(claims::post)),
-        )
-        .service(web::resource("/v1/claims/{id}").route(web::get().to(claims::read)))
-        .service(
-            web::resource("/v1/disputes")
-                .route(web::get().to(disputes::list))
-                .route(web::post().to(disputes::open)),
-        )
-        .service(web::resource("/v1/disputes/{id}").route(web::get().to(disputes::read)))
-        .service(web::resource("/v1/disputes/{id}/moves").route(web::post().to(disputes::play)))
-        .service(web::resource("/v1/disputes/{id}/evidence").route(web::get().to(disputes::evidence)))
-        .service(web::resource("/v1/events").route(web::get().to(events::stream)));
+fn routes() -> Routes {
+    Routes::default()
+        .get("/", overview::page)
+        .get("/docs", docs::page)
+        .get("/docs/{file}", docs::file)
+        .get("/health/live", info::live)
+        .get("/health/ready", info::ready)
+        .get("/v1/openapi.json", docs::document)
+        .get("/v1/info", info::info)
+        .get("/v1/overview", overview::overview)
+        .post("/v1/submitters", parties::register_submitter)
+        .post("/v1/owners", parties::register_owner)
+        .post("/v1/workers", parties::register_worker)
+        .post("/v1/challengers", parties::register_challenger)
+        .post("/v1/deposits", accounts::deposit)
+        .post("/v1/withdrawals", accounts::withdraw)
+        .get("/v1/accounts", accounts::list)
+        .post("/v1/embeddings", embeddings::embed)
+        .get("/v1/jobs", jobs::list)
+        .post("/v1/jobs", jobs::submit)
+        .get("/v1/jobs/{id}", jobs::read)
+        .delete("/v1/jobs/{id}", jobs::cancel)
+        .get("/v1/jobs/{id}/receipt", jobs::receipt)
+        .get("/v1/models", models::list)
+        .get("/v1/models/{id}", models::read)
+        .put("/v1/models/{id}", models::register)
+        .get("/v1/blobs/{hash}", blobs::download)
+        .put("/v1/blobs/{hash}", blobs::upload)
+        .post("/v1/leases", leases::lease)
+        .post("/v1/leases/{id}/heartbeat", leases::heartbeat)
+        .get("/v1/claims", claims::list)
+        .post("/v1/claims", claims::post)
+        .get("/v1/claims/{id}", claims::read)
+        .get("/v1/disputes", disputes::list)
+        .post("/v1/disputes", disputes::open)
+        .get("/v1/disputes/{id}", disputes::read)
+        .post("/v1/disputes/{id}/moves", disputes::play)
+        .get("/v1/disputes/{id}/evidence", disputes::evidence)
+        .get("/v1/events", events::stream)
 }

@@ -5,7 +5,8 @@ use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use gainsay_api::ErrorCode;
 use gainsay_api::limits::MAX_MANIFEST_BYTES;
-use gainsay_api::models::ModelList;
+use gainsay_api::models::{ModelList, ModelView};
+use gainsay_api::schema;
 use gainsay_api::signing::body_hash;
 use gainsay_commitment::ModelId;
 
@@ -16,6 +17,11 @@ use super::{headers, request, views};
 use crate::app::Provider;
 
 /// `GET /v1/models`: the OpenAI shape, newest first.
+#[utoipa::path(
+    get, path = "/v1/models", operation_id = "list_models", tag = "models",
+    summary = "The registered models, newest first",
+    responses((status = 200, description = "The OpenAI shape, and more", body = ModelList)),
+)]
 pub(super) async fn list(state: Data<HttpState>) -> Result<Json<ModelList>, ApiError> {
     let (models, ages) =
         state.call(|app| async move { Ok((app.models().await?, app.registration_times().await?)) }).await?;
@@ -25,6 +31,12 @@ pub(super) async fn list(state: Data<HttpState>) -> Result<Json<ModelList>, ApiE
 }
 
 /// `GET /v1/models/{id}`: the manifest's canonical bytes, which hash to the id.
+#[utoipa::path(
+    get, path = "/v1/models/{id}", operation_id = "read_model", tag = "models",
+    summary = "A model's manifest",
+    params(("id" = schema::ModelId, Path, description = "The model")),
+    responses((status = 200, description = "The manifest's canonical bytes, which hash to the id", content_type = "application/octet-stream", body = schema::Octets)),
+)]
 pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     let id: ModelId = request::id(&request, "model")?;
     let bytes = state.call(move |app| async move { app.manifest_bytes(id).await }).await?;
@@ -35,6 +47,13 @@ pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result
 }
 
 /// `PUT /v1/models/{id}`, by the operator or an owner: answers which blobs are still to be uploaded.
+#[utoipa::path(
+    put, path = "/v1/models/{id}", operation_id = "register_model", tag = "models",
+    summary = "Register a model",
+    params(("id" = schema::ModelId, Path, description = "The hash of the manifest")),
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "The manifest's canonical bytes, at most 16 MiB"),
+    responses((status = 200, description = "With the files that are still to be uploaded", body = ModelView)),
+)]
 pub(super) async fn register(
     request: HttpRequest,
     body: Body<MAX_MANIFEST_BYTES>,

@@ -7,7 +7,7 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
 use actix_web::middleware::Next;
@@ -63,6 +63,10 @@ fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<
     let mut builder = HttpResponse::build(own.map_or(error::status(detail.code), |_| answer.status()));
     if let Some(seconds) = own.and_then(ApiError::retry_after_secs) {
         builder.insert_header((RETRY_AFTER, seconds));
+    }
+    // Which methods a route has, where this one is not among them.
+    if let Some(methods) = answer.headers().get(ALLOW) {
+        builder.insert_header((ALLOW, methods.clone()));
     }
     // Stock OpenAI clients repeat any 409 and 5xx by themselves. A submission that may have happened must not be
     // repeated: it would be a second job.

@@ -8,10 +8,12 @@ use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_SECURITY_POLICY;
 use actix_web::web::Data;
 use gainsay_api::disputes::{DisputeState, Side};
+use gainsay_api::schema;
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId};
 use gainsay_protocol::Role;
 use serde::Serialize;
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::state::HttpState;
@@ -27,6 +29,11 @@ const FRESH: Duration = Duration::from_millis(500);
 const COST_FACTOR: u32 = 20;
 
 /// `GET /`.
+#[utoipa::path(
+    get, path = "/", operation_id = "dashboard", tag = "pages",
+    summary = "The dashboard",
+    responses((status = 200, description = "A page", content_type = "text/html", body = String)),
+)]
 pub(super) async fn page() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
@@ -45,6 +52,11 @@ struct Made {
 }
 
 /// `GET /v1/overview`.
+#[utoipa::path(
+    get, path = "/v1/overview", operation_id = "overview", tag = "service",
+    summary = "What the dashboard shows: totals, and the newest of everything",
+    responses((status = 200, description = "Neither inputs nor outputs nor credentials", body = Overview)),
+)]
 pub(super) async fn overview(state: Data<HttpState>) -> Result<HttpResponse, ApiError> {
     // One request makes it; those that come meanwhile wait for that and share it.
     let mut cached = state.overview.0.lock().await;
@@ -63,8 +75,9 @@ fn answer(json: &Arc<str>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(json.to_string())
 }
 
-#[derive(Debug, Serialize)]
-struct Overview {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Overview {
+    #[schema(value_type = schema::PartyId)]
     coordinator: PartyId,
     service_time_ms: i64,
     counts: Counts,
@@ -76,7 +89,8 @@ struct Overview {
     ledger: Vec<Balance>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = OverviewCounts)]
 struct Counts {
     jobs_queued: u64,
     jobs_running: u64,
@@ -87,8 +101,10 @@ struct Counts {
     convictions: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewModel)]
 struct Model {
+    #[schema(value_type = schema::ModelId)]
     id: ModelId,
     name: String,
     arithmetic: &'static str,
@@ -96,7 +112,8 @@ struct Model {
     state: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewJob)]
 struct Job {
     id: String,
     model: String,
@@ -108,8 +125,10 @@ struct Job {
     submitted_ms: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewClaim)]
 struct Claim {
+    #[schema(value_type = schema::ClaimId)]
     id: ClaimId,
     job: String,
     worker: String,
@@ -118,9 +137,12 @@ struct Claim {
     window_closes_ms: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewDispute)]
 struct Dispute {
+    #[schema(value_type = schema::DisputeId)]
     id: DisputeId,
+    #[schema(value_type = schema::ClaimId)]
     claim: ClaimId,
     worker: String,
     challenger: String,
@@ -131,8 +153,10 @@ struct Dispute {
     state: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewWorker)]
 struct Worker {
+    #[schema(value_type = schema::PartyId)]
     id: PartyId,
     name: String,
     device: String,
@@ -140,7 +164,8 @@ struct Worker {
     state: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OverviewBalance)]
 struct Balance {
     kind: String,
     /// Micro-credits, as text: sums may pass what a JSON number keeps exactly.

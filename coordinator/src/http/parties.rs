@@ -21,6 +21,12 @@ use crate::app::Provider;
 const MAX_BODY: usize = 16 << 10;
 
 /// `POST /v1/submitters`: answers the API key, this once.
+#[utoipa::path(
+    post, path = "/v1/submitters", operation_id = "register_submitter", tag = "parties",
+    summary = "Register a submitter",
+    request_body = RegisterSubmitter,
+    responses((status = 201, description = "The API key is shown this once", body = SubmitterRegistered)),
+)]
 pub(super) async fn register_submitter(
     request: HttpRequest,
     body: Body<MAX_BODY>,
@@ -37,6 +43,12 @@ pub(super) async fn register_submitter(
 }
 
 /// `POST /v1/owners`, signed by the key that registers.
+#[utoipa::path(
+    post, path = "/v1/owners", operation_id = "register_owner", tag = "parties",
+    summary = "Register an owner, by the key that signs",
+    request_body = RegisterOwner,
+    responses((status = 201, description = "The same registration again changes nothing", body = Registered)),
+)]
 pub(super) async fn register_owner(
     signed: Signed<AnyKey, MAX_BODY>,
     state: Data<HttpState>,
@@ -48,6 +60,12 @@ pub(super) async fn register_owner(
 }
 
 /// `POST /v1/workers`, signed by the owner; the body holds the worker's own signed consent.
+#[utoipa::path(
+    post, path = "/v1/workers", operation_id = "register_worker", tag = "parties",
+    summary = "Enlist a worker, signed by its owner",
+    request_body = Enlist,
+    responses((status = 201, description = "The same registration again changes nothing", body = Registered)),
+)]
 pub(super) async fn register_worker(
     signed: Signed<Provider, MAX_BODY>,
     state: Data<HttpState>,
@@ -62,6 +80,12 @@ pub(super) async fn register_worker(
 }
 
 /// `POST /v1/challengers`, likewise.
+#[utoipa::path(
+    post, path = "/v1/challengers", operation_id = "register_challenger", tag = "parties",
+    summary = "Enlist a challenger, signed by its owner",
+    request_body = Enlist,
+    responses((status = 201, description = "The same registration again changes nothing", body = Registered)),
+)]
 pub(super) async fn register_challenger(
     signed: Signed<Provider, MAX_BODY>,
     state: Data<HttpState>,

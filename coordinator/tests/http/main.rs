@@ -4,6 +4,7 @@ mod auth;
 mod bad_input;
 mod bus;
 mod disputes;
+mod document;
 mod embeddings;
 mod events;
 mod flow;

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use crate::document;
+
 /// Far longer than an answer takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -74,7 +76,9 @@ pub(crate) async fn send(
     }
     let mut bytes = (head + "\r\n").into_bytes();
     bytes.extend_from_slice(body);
-    exchange(test, &bytes).await
+    let answer = exchange(test, &bytes).await;
+    document::announces(method, path, &answer);
+    answer
 }
 
 /// Sends bytes and reads until the server closes.

@@ -75,6 +75,29 @@ async fn the_dashboard_shows_what_happens_and_no_secret() {
     world.test.stop().await;
 }
 
+/// The description that programs read and the page that people do, both from the program itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_describes_itself() {
+    let test = TestCoordinator::start().await;
+    let document = send(&test, "GET", "/v1/openapi.json", &[], &[]).await.json();
+    assert_eq!(document["info"]["title"], "Gainsay");
+    assert!(document["paths"]["/v1/embeddings"]["post"].is_object());
+    let page = send(&test, "GET", "/docs", &[], &[]).await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let policy = page.header("content-security-policy").expect("the page has a policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self'"), "{policy}");
+    let (text, mut loaded) = (page.text(), 0);
+    for file in text.split('"').filter(|word| word.starts_with("docs/")) {
+        let answer = send(&test, "GET", &format!("/{file}"), &[], &[]).await;
+        assert_eq!(answer.status, 200, "{file}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{file}");
+        loaded += 1;
+    }
+    assert_eq!(loaded, 3);
+    send(&test, "GET", "/docs/index.html", &[], &[]).await.refused(404, ErrorCode::RouteNotFound);
+    test.stop().await;
+}
+
 /// Whoever follows events or waits for a job must not hold a stopping service up.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_streams_and_waits() {

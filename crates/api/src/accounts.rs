@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an account's holder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AccountRole {
     /// Pays for jobs.
@@ -19,6 +20,7 @@ pub enum AccountRole {
 
 /// Which of a holder's accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AccountKind {
     /// What the holder may spend or withdraw.
@@ -37,9 +39,11 @@ pub enum AccountKind {
 
 /// One account and its balance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Account {
     /// Whose, where it is a submitter's or an owner's.
     #[serde(default, with = "text::option")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::OwnerId>))]
     pub owner: Option<OwnerId>,
     /// The holder's name, for people.
     pub name: String,
@@ -49,17 +53,20 @@ pub struct Account {
     pub kind: AccountKind,
     /// In micro-credits.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub balance: i64,
 }
 
 /// `GET /v1/accounts`: the asker's accounts, or all of them for the operator. Also the answer to deposits and
 /// withdrawals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Accounts {
     /// The accounts, in a stable order.
     pub accounts: Vec<Account>,
     /// The sum of their balances: zero when all are listed.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub sum: i64,
 }
 
@@ -90,6 +97,7 @@ impl Accounts {
 
 /// Query of `GET /v1/accounts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct AccountsQuery {
     /// Every account of the ledger: for the operator.
@@ -99,21 +107,26 @@ pub struct AccountsQuery {
 
 /// `POST /v1/deposits`, by the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Deposit {
     /// Whose free balance grows.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::OwnerId))]
     pub to: OwnerId,
     /// In micro-credits, positive.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub amount: i64,
 }
 
 /// `POST /v1/withdrawals`, by the account's holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Withdraw {
     /// In micro-credits, positive, at most the free balance.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub amount: i64,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a claim is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimState {
     /// The window is open, or a dispute is.
@@ -23,30 +24,39 @@ pub enum ClaimState {
 
 /// Answer to `POST /v1/claims`. Posting the same bytes again gives the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimAccepted {
     /// The claim's id.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub id: ClaimId,
     /// Service time at which it was accepted, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub accepted_at_ms: i64,
     /// Service time at which its window closes, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
     /// The coordinator's signature over claim and time.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Signature))]
     pub countersignature: Signature,
 }
 
 /// `GET /v1/claims/{id}`: all that a challenger needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimView {
     /// What listings also show.
     #[serde(flatten)]
     pub summary: ClaimSummary,
     /// Hash of the canonical job.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InputCommitment))]
     pub input: InputCommitment,
     /// One commitment a layer, in order.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::TensorCommitment>))]
     pub layers: Vec<TensorCommitment>,
     /// Merkle root over them.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TraceRoot))]
     pub trace_root: TraceRoot,
     /// The canonical job.
     pub job: Base64,
@@ -54,26 +64,33 @@ pub struct ClaimView {
     pub signed: Base64,
     /// The coordinator's signature over claim and time.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Signature>))]
     pub countersignature: Option<Signature>,
     /// What the worker says that it runs on.
     #[serde(default)]
     pub device: Option<String>,
     /// Every dispute on the claim.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::DisputeId>))]
     pub disputes: Vec<DisputeId>,
 }
 
 /// One claim in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimSummary {
     /// The claim.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub id: ClaimId,
     /// Its job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job_id: JobId,
     /// Its lease.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
     pub lease_id: LeaseId,
     /// Its model.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
     pub model: ModelId,
     /// Who claims.
     pub worker: PartyView,
@@ -83,9 +100,11 @@ pub struct ClaimSummary {
     pub finality: Finality,
     /// Service time at which it was accepted, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub accepted_at_ms: i64,
     /// Service time at which its window closes, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
     /// Disputes on it that are not over.
     pub open_disputes: u32,
@@ -93,6 +112,7 @@ pub struct ClaimSummary {
 
 /// Query of `GET /v1/claims`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimFilter {
     /// Only claims in this state.
@@ -100,9 +120,11 @@ pub struct ClaimFilter {
     pub state: Option<ClaimState>,
     /// Only claims of this worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<crate::schema::PartyId>))]
     pub worker: Option<PartyId>,
     /// Only claims that follow this one in the listing's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<crate::schema::ClaimId>))]
     pub after: Option<ClaimId>,
     /// At most so many; 100 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +133,7 @@ pub struct ClaimFilter {
 
 /// `GET /v1/claims`: oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClaimList {
     /// The page.
     pub claims: Vec<ClaimSummary>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A side of a dispute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Who doubts.
@@ -18,6 +19,7 @@ pub enum Side {
 
 /// The kinds of moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MoveKind {
     /// The challenger names the layer that it disagrees with.
@@ -40,6 +42,7 @@ pub enum MoveKind {
 
 /// Where a dispute is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DisputeState {
     /// Moves are being made.
@@ -52,6 +55,7 @@ pub enum DisputeState {
 
 /// How a dispute ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The claim is rejected.
@@ -64,6 +68,7 @@ pub enum Verdict {
 
 /// Why it ended so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictReason {
     /// The referee recomputed the element.
@@ -82,28 +87,33 @@ pub enum VerdictReason {
 
 /// A node of a tensor's hash tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NodeView {
     /// 0 is a chunk.
     pub height: u8,
     /// Position among the nodes of its height.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub index: u64,
 }
 
 /// The element of an expanded op inside which a dispute goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VirtualView {
     /// The expanded op.
     pub op: u32,
     /// The element of its output.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub element: u64,
 }
 
 /// How far a dispute has narrowed. Fields are absent until a move has set them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PlaceView {
     /// The layer.
     pub layer: u32,
@@ -121,11 +131,13 @@ pub struct PlaceView {
     pub node: Option<NodeView>,
     /// The element that was proven or is being proven.
     #[serde(default, with = "integer::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Integer>))]
     pub element: Option<u64>,
 }
 
 /// One accepted move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MoveView {
     /// 0 is `open`.
     pub sequence: u32,
@@ -147,11 +159,13 @@ pub struct MoveView {
     pub referee_us: Option<u64>,
     /// Service time of acceptance, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub at_ms: i64,
 }
 
 /// The verdict of a decided dispute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DecisionView {
     /// Who won.
     pub verdict: Verdict,
@@ -165,11 +179,13 @@ pub struct DecisionView {
     pub computed: Option<String>,
     /// Service time of the decision, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub at_ms: i64,
 }
 
 /// `GET /v1/disputes/{id}`, and the answer to every move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DisputeView {
     /// What listings also show.
     #[serde(flatten)]
@@ -182,13 +198,17 @@ pub struct DisputeView {
 
 /// One dispute in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DisputeSummary {
     /// The dispute.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisputeId))]
     pub id: DisputeId,
     /// The claim that it disputes.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub claim: ClaimId,
     /// The claim's job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job_id: JobId,
     /// Who doubts.
     pub challenger: PartyView,
@@ -202,17 +222,21 @@ pub struct DisputeSummary {
     /// How far it has narrowed.
     pub place: PlaceView,
     /// The challenger's own commitment of the layer.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TensorCommitment))]
     pub challenger_commitment: TensorCommitment,
     /// Accepted moves: the number that the next one must sign.
     pub move_count: u32,
     /// What is left of the challenger's allowance, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub challenger_clock_ms: i64,
     /// What is left of the worker's allowance, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub worker_clock_ms: i64,
     /// Service time of the opening, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub opened_at_ms: i64,
     /// The verdict, once there is one.
     #[serde(default)]
@@ -221,6 +245,7 @@ pub struct DisputeSummary {
 
 /// Query of `GET /v1/disputes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct DisputeFilter {
     /// Only disputes in this state.
@@ -228,12 +253,15 @@ pub struct DisputeFilter {
     pub state: Option<DisputeState>,
     /// Only disputes on this claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<crate::schema::ClaimId>))]
     pub claim: Option<ClaimId>,
     /// Only disputes in which this key is worker or challenger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<crate::schema::PartyId>))]
     pub party: Option<PartyId>,
     /// Only disputes that follow this one in the listing's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(value_type = Option<crate::schema::DisputeId>))]
     pub after: Option<DisputeId>,
     /// At most so many; 100 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,6 +270,7 @@ pub struct DisputeFilter {
 
 /// `GET /v1/disputes`: oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DisputeList {
     /// The page.
     pub disputes: Vec<DisputeSummary>,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// The request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingRequest {
     /// A model's name or id.
     pub model: String,
@@ -21,7 +22,7 @@ pub struct EmbeddingRequest {
     /// How the vectors are written.
     #[serde(default)]
     pub encoding_format: EncodingFormat,
-    /// Not offered: refused with `unsupported_parameter`, whatever it says.
+    /// The width of the vectors. Only the model's own is taken: there is nothing to cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<u32>,
     /// Ignored; OpenAI clients may send it.
@@ -29,6 +30,7 @@ pub struct EmbeddingRequest {
     pub user: Option<String>,
     /// Most that the submitter pays, in micro-credits. Absent: the listed price.
     #[serde(default, with = "integer::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Integer>))]
     pub max_price: Option<i64>,
 }
 
@@ -66,6 +68,7 @@ impl EmbeddingInput {
 
 /// How vectors are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EncodingFormat {
     /// JSON numbers: shortest decimals that read back to the same f32. A NaN or an infinity becomes null.
@@ -77,6 +80,7 @@ pub enum EncodingFormat {
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EmbeddingResponse {
     /// Always `list`.
     pub object: String,
@@ -92,6 +96,7 @@ pub struct EmbeddingResponse {
 
 /// One vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Embedding {
     /// Always `embedding`.
     pub object: String,
@@ -144,6 +149,7 @@ impl Vector {
 
 /// Billed tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Usage {
     /// Tokens of the input.
     pub prompt_tokens: u64,
@@ -153,16 +159,20 @@ pub struct Usage {
 
 /// Where an answer came from. A large request becomes several jobs, each with its own claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Provenance {
     /// The first job; the only one of most requests.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job: JobId,
     /// The claim that answers the first job.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub claim: ClaimId,
     /// `pending` until the windows of all claims have closed.
     pub finality: Finality,
     /// Price of all jobs, in micro-credits.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub price: i64,
     /// Every job, in the order of the input.
     #[serde(default)]
@@ -171,16 +181,21 @@ pub struct Provenance {
 
 /// One job of a request, and the claim that answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Part {
     /// The job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job: JobId,
     /// How many of the inputs it holds: they follow those of the parts before it.
     pub inputs: u32,
     /// The claim.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub claim: ClaimId,
     /// Root over its layer commitments.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TraceRoot))]
     pub trace_root: TraceRoot,
     /// Who claims.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PartyId))]
     pub worker: PartyId,
 }

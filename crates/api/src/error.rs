@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,
@@ -16,6 +17,7 @@ pub struct ErrorBody {
 
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorDetail {
     /// For programs.
     pub code: ErrorCode,
@@ -39,6 +41,7 @@ impl ErrorDetail {
 
 /// The family of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The request cannot be served as it is.
@@ -60,12 +63,12 @@ pub enum ErrorKind {
 }
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal, $kind:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $text:literal, $kind:ident;)*) => {
         /// A stable error code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
             /// A code that this version of the crate does not know. Never sent by a server of the same version.
             Unknown,
         }
@@ -80,6 +83,15 @@ macro_rules! error_codes {
                 match self {
                     $(Self::$variant => $text,)*
                     Self::Unknown => "unknown",
+                }
+            }
+
+            /// What the code means, for people.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*).trim_start(),)*
+                    Self::Unknown => "A code that this version does not know.",
                 }
             }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// A place in the stream of events: opaque to clients, who only hand it back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct EventCursor(pub String);
 
@@ -33,11 +34,13 @@ impl std::fmt::Display for EventCursor {
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Where a reader goes on after it.
     pub id: EventCursor,
     /// Service time at which it happened, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub at_ms: i64,
     /// What happened.
     #[serde(flatten)]
@@ -46,16 +49,18 @@ pub struct Event {
 
 /// Query of `GET /v1/events`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct EventsQuery {
-    /// Only events after this one; [`EventCursor::start`] asks for all that are retained. Absent, and without
-    /// `Last-Event-ID`: only what happens from now on.
+    /// Only events after this one; `0` asks for all that are retained. Absent, and without `Last-Event-ID`: only what
+    /// happens from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<EventCursor>,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -63,13 +68,16 @@ pub enum EventKind {
     JobSubmitted {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// Who pays.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::OwnerId))]
         submitter: OwnerId,
         /// The submitter's name.
         submitter_name: String,
         /// Its model.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
         model: ModelId,
         /// The model's name.
         model_name: String,
@@ -79,15 +87,18 @@ pub enum EventKind {
         tokens: u64,
         /// In escrow, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         max_price: i64,
     },
     /// A job was leased.
     JobAssigned {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// The lease.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
         lease: LeaseId,
         /// To whom.
         worker: PartyView,
@@ -95,32 +106,39 @@ pub enum EventKind {
         attempt: u32,
         /// Stake locked with it, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         stake: i64,
     },
     /// A lease ran out; the job is back in the queue.
     LeaseLost {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// The lease.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
         lease: LeaseId,
         /// Whose it was.
         worker: PartyView,
         /// What it cost the worker, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         fee: i64,
     },
     /// A claim was accepted.
     JobClaimed {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// Who claims.
         worker: PartyView,
         /// Its model.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
         model: ModelId,
         /// Layers committed to.
         layers: u32,
@@ -128,32 +146,39 @@ pub enum EventKind {
         output_bytes: u64,
         /// Service time at which its window closes, in ms.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         window_closes_at_ms: i64,
     },
     /// A claim stands; its worker is paid.
     ClaimFinalized {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// Who claimed.
         worker: PartyView,
         /// What the job cost, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         price: i64,
     },
     /// A claim was proven wrong.
     ClaimRejected {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// Who claimed.
         worker: PartyView,
         /// The dispute that proved it; absent for an equivocation.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DisputeId>))]
         dispute: Option<DisputeId>,
         /// Whether the job goes back to the queue.
         reassigned: bool,
@@ -162,19 +187,24 @@ pub enum EventKind {
     JobRefunded {
         /// The job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// Back to the submitter, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         amount: i64,
     },
     /// A dispute was opened.
     DisputeOpened {
         /// The dispute.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisputeId))]
         dispute: DisputeId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// The claim's job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// Who doubts.
         challenger: PartyView,
@@ -184,13 +214,16 @@ pub enum EventKind {
         layer: u32,
         /// The bond behind it, in micro-credits.
         #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         bond: i64,
     },
     /// A move was accepted. `open` has none: `dispute_opened` tells it.
     DisputeMoved {
         /// The dispute.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisputeId))]
         dispute: DisputeId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// The move.
         #[serde(rename = "move")]
@@ -202,8 +235,10 @@ pub enum EventKind {
     /// A move was refused.
     MoveRefused {
         /// The dispute.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisputeId))]
         dispute: DisputeId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// Whose move.
         by: PartyView,
@@ -215,11 +250,14 @@ pub enum EventKind {
     /// A dispute is over.
     DisputeDecided {
         /// The dispute.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::DisputeId))]
         dispute: DisputeId,
         /// The claim.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// The claim's job.
         #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
         job: JobId,
         /// Who doubted.
         challenger: PartyView,
@@ -243,6 +281,7 @@ pub enum EventKind {
         /// Who.
         worker: PartyView,
         /// The claim that it was convicted of.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
         claim: ClaimId,
         /// Its other open claims, whose windows start anew.
         restarted_windows: u32,
@@ -253,12 +292,15 @@ pub enum EventKind {
         reason: String,
         /// The job that it is about.
         #[serde(default, with = "text::option")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::JobId>))]
         job: Option<JobId>,
         /// The claim that it is about.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::ClaimId>))]
         claim: Option<ClaimId>,
         /// The dispute that it is about.
         #[serde(default)]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::DisputeId>))]
         dispute: Option<DisputeId>,
         /// The entries; their amounts sum to zero.
         entries: Vec<EntryView>,
@@ -266,6 +308,7 @@ pub enum EventKind {
     /// A model takes jobs from now on.
     ModelReady {
         /// The model.
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
         model: ModelId,
         /// Its name.
         name: String,
@@ -301,9 +344,11 @@ impl EventKind {
 
 /// One entry of a payment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EntryView {
     /// Whose account, where it is a submitter's or an owner's.
     #[serde(default, with = "text::option")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::OwnerId>))]
     pub owner: Option<OwnerId>,
     /// The holder's name, for people.
     pub name: String,
@@ -311,5 +356,6 @@ pub struct EntryView {
     pub kind: AccountKind,
     /// In micro-credits; positive is into the account.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub amount: i64,
 }

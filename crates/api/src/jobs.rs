@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/jobs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubmitJob {
     /// A model's name or id.
@@ -17,11 +18,13 @@ pub struct SubmitJob {
     pub input: EmbeddingInput,
     /// Most that the submitter pays, in micro-credits. Absent: the listed price.
     #[serde(default, with = "integer::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Integer>))]
     pub max_price: Option<i64>,
 }
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// In the queue.
@@ -48,6 +51,7 @@ impl JobState {
 
 /// How far an answer may be relied upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Finality {
     /// Delivered; the window is open, or a dispute is.
@@ -60,6 +64,7 @@ pub enum Finality {
 
 /// Query of `GET /v1/jobs/{id}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct JobQuery {
     /// How long to wait for what `until` names, at most 30 000.
@@ -72,6 +77,7 @@ pub struct JobQuery {
 
 /// What a waiting read waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WaitFor {
     /// An answer, final or not.
@@ -83,11 +89,14 @@ pub enum WaitFor {
 
 /// A job as its submitter sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobView {
     /// The job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub id: JobId,
     /// Its model.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
     pub model: ModelId,
     /// The model's name.
     pub model_name: String,
@@ -101,9 +110,11 @@ pub struct JobView {
     pub rejected_attempts: u32,
     /// In escrow until the decision, and what it costs if it is finalized, in micro-credits.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub price: i64,
     /// Service time of submission, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub submitted_at_ms: i64,
     /// The latest answer, revoked ones included.
     #[serde(default)]
@@ -112,8 +123,10 @@ pub struct JobView {
 
 /// The answer to a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Answer {
     /// The claim that it is.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub claim: ClaimId,
     /// How far it may be relied upon.
     pub finality: Finality,
@@ -125,19 +138,24 @@ pub struct Answer {
     pub width: u64,
     /// Service time at which the window closes, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
 }
 
 /// `GET /v1/jobs/{id}/receipt`: where the answer ran, which model gave it, who earned what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// The job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job: JobId,
     /// The lease under which it ran.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
     pub lease: LeaseId,
     /// The claim.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ClaimId))]
     pub claim: ClaimId,
     /// How far the answer may be relied upon.
     pub finality: Finality,
@@ -145,45 +163,57 @@ pub struct Receipt {
     pub worker: PartyView,
     /// Who answers for the worker and holds its balance.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::OwnerId))]
     pub owner: OwnerId,
     /// What the worker says that it runs on.
     #[serde(default)]
     pub device: Option<String>,
     /// The model, by the hash of its manifest.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
     pub model: ModelId,
     /// The model's name.
     pub model_name: String,
     /// The arithmetic profile.
     pub arithmetic: String,
     /// Hash of the canonical job.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::InputCommitment))]
     pub input: InputCommitment,
     /// One commitment a layer, in order.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::TensorCommitment>))]
     pub layers: Vec<TensorCommitment>,
     /// Merkle root over the layers, in the OpenZeppelin format.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TraceRoot))]
     pub trace_root: TraceRoot,
     /// Paid to the worker's owner; zero until final. In micro-credits, as the next two.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub paid_worker: i64,
     /// The service's fee; zero until final.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub paid_fee: i64,
     /// Returned to the submitter; zero until final.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub returned: i64,
     /// Service time of the claim, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub claimed_at_ms: i64,
     /// Service time at which the window closes or closed, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
     /// `Signed<Claim>`: the worker's own words.
     pub signed_claim: Base64,
     /// The coordinator's signature over claim and time.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Signature))]
     pub countersignature: Signature,
 }
 
 /// `GET /v1/jobs`: the submitter's newest jobs, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobList {
     /// The jobs.
     pub jobs: Vec<JobView>,
@@ -191,6 +221,7 @@ pub struct JobList {
 
 /// Query of `GET /v1/jobs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct JobsQuery {
     /// At most so many; 100 where absent.

@@ -7,20 +7,24 @@ use serde::{Deserialize, Serialize};
 
 /// `POST /v1/leases`, signed by the worker. With `?wait_ms` the answer waits until there is a lease to give.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// Models that the worker has ready.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::ModelId>))]
     pub models: Vec<ModelId>,
     /// Most leases to give, at least 1; the service may give fewer.
     pub max: u32,
     /// Leases that the worker holds and works on. A live lease of this worker that is not among them is given again
     /// first: so an answer lost on the way, or a restart of the worker, loses no lease.
     #[serde(default, with = "text::list")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::LeaseId>))]
     pub held: Vec<LeaseId>,
 }
 
 /// Query of `POST /v1/leases`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 #[serde(deny_unknown_fields)]
 pub struct LeaseQuery {
     /// How long to wait for a job, at most 30 000.
@@ -30,6 +34,7 @@ pub struct LeaseQuery {
 
 /// Answer to [`LeaseRequest`]. Empty where there was no job in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Leases {
     /// The leases.
     pub leases: Vec<Lease>,
@@ -37,38 +42,49 @@ pub struct Leases {
 
 /// One lease: a job, and the time to answer it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     /// The lease.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
     pub id: LeaseId,
     /// Its job.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
     pub job_id: JobId,
     /// The model.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
     pub model: ModelId,
     /// The canonical job, whose hash is the input commitment.
     pub job: Base64,
     /// What a finalized claim earns before the fee, in micro-credits.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub price: i64,
     /// Stake locked with it, in micro-credits.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub stake: i64,
     /// Service time by which the next heartbeat must have arrived, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub heartbeat_by_ms: i64,
     /// Service time by which the claim must have arrived, whatever the heartbeats, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub expires_at_ms: i64,
 }
 
 /// Answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Heartbeat {
     /// Service time by which the next one must have arrived, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub heartbeat_by_ms: i64,
     /// Service time by which the claim must have arrived, in ms.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub expires_at_ms: i64,
 }

@@ -26,6 +26,8 @@ pub mod limits;
 pub mod models;
 pub mod parties;
 pub mod routes;
+#[cfg(feature = "openapi")]
+pub mod schema;
 pub mod signing;
 pub mod wire;
 

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// One registered model. Carries the fields of an OpenAI model object besides its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelView {
     /// The hash of the manifest.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::ModelId))]
     pub id: ModelId,
     /// Always `model`.
     pub object: String,
@@ -25,16 +27,19 @@ pub struct ModelView {
     pub max_sequence: u32,
     /// Bytes of all its tensors.
     #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub weight_bytes: u64,
     /// Whether the store serves every blob; only then does the model take jobs.
     pub complete: bool,
     /// Blobs that the store still lacks. In listings empty for a complete model and cut at 1 000.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<crate::schema::TensorCommitment>))]
     pub missing: Vec<TensorCommitment>,
 }
 
 /// `GET /v1/models`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelList {
     /// Always `list`.
     pub object: String,

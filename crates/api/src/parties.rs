@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a party is to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Pays for jobs.
@@ -46,9 +47,11 @@ impl std::fmt::Display for Role {
 
 /// A party with a key, as timelines show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PartyView {
     /// Its public key.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PartyId))]
     pub id: PartyId,
     /// Its own name for itself.
     pub name: String,
@@ -56,17 +59,21 @@ pub struct PartyView {
 
 /// `POST /v1/submitters`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterSubmitter {
     /// Shown in accounts and timelines.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub name: String,
 }
 
 /// Answer to [`RegisterSubmitter`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubmitterRegistered {
     /// The new submitter, who holds a balance.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::OwnerId))]
     pub id: OwnerId,
     /// Its name.
     pub name: String,
@@ -85,20 +92,25 @@ impl std::fmt::Debug for SubmitterRegistered {
 
 /// `POST /v1/owners`, signed by the owner's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterOwner {
     /// Shown in accounts and timelines.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub name: String,
 }
 
 /// `POST /v1/workers` and `POST /v1/challengers`, signed by the owner's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Enlist {
     /// Shown in accounts and timelines.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub name: String,
     /// What a worker says that it runs on. Its own statement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 200))]
     pub device: Option<String>,
     /// `Signed<Enlistment>`, signed by the key that is enlisted.
     pub enlistment: Base64,
@@ -106,8 +118,10 @@ pub struct Enlist {
 
 /// Answer to [`RegisterOwner`] and [`Enlist`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Registered {
     /// The registered key.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PartyId))]
     pub id: PartyId,
     /// Its name.
     pub name: String,
@@ -115,6 +129,7 @@ pub struct Registered {
     pub role: Role,
     /// Its owner, who holds the balance; for an owner, itself.
     #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::OwnerId))]
     pub owner: OwnerId,
 }
 

@@ -1,0 +1,160 @@
+"""What schemathesis must know of the service besides its document: credentials, and things that exist.
+
+Every request that the document wants signed is signed, each with a nonce of its own, by a key that is registered in the
+role of the route. So what is tested lies behind the signature, where strangers do not get.
+"""
+
+import base64
+import os
+import secrets
+import struct
+import time
+
+import requests
+import schemathesis
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+URL = os.environ["GAINSAY_URL"]
+API_KEY = os.environ["GAINSAY_API_KEY"]
+OPERATOR_TOKEN = os.environ["GAINSAY_OPERATOR_TOKEN"]
+PATIENCE_SECS = 60
+
+
+def counted(data):
+    """A byte string in the canonical encoding."""
+    return struct.pack("<I", len(data)) + data
+
+
+class Key:
+    """An Ed25519 key of a party."""
+
+    def __init__(self):
+        self.secret = Ed25519PrivateKey.generate()
+        self.public = self.secret.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def sign(self, context, encoding):
+        digest = blake3(encoding, derive_key_context=context).digest()
+        return self.secret.sign(digest)
+
+
+class SignedBy(requests.auth.AuthBase):
+    """Signs a request as it leaves: docs/API.md says what the signature covers."""
+
+    def __init__(self, key):
+        self.key = key
+
+    def __call__(self, request):
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        now, nonce = service_time_ms(), secrets.token_bytes(16)
+        encoding = b"".join([
+            b"\x01",
+            COORDINATOR,
+            counted(request.method.encode()),
+            counted(request.path_url.encode()),
+            blake3(body).digest(),
+            struct.pack("<q", now),
+            nonce,
+        ])
+        request.headers.update({
+            "gainsay-party": self.key.public.hex(),
+            "gainsay-time": str(now),
+            "gainsay-nonce": nonce.hex(),
+            "gainsay-signature": self.key.sign("gainsay v1 request", encoding).hex(),
+        })
+        return request
+
+
+class Bearer(requests.auth.AuthBase):
+    def __init__(self, token):
+        self.token = token
+
+    def __call__(self, request):
+        request.headers["authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def service_time_ms():
+    """Now, from what the service said at the start: asking again for each request would double their number."""
+    return int(TIME_MS + (time.monotonic() - ASKED_AT) * 1000)
+
+
+def call(method, path, auth, **body):
+    answer = requests.request(method, URL + path, auth=auth, timeout=PATIENCE_SECS, **body)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def enlistment(role, key):
+    """A key's own statement that it serves the owner."""
+    encoding = b"\x01" + COORDINATOR + OWNER.public + bytes([role])
+    return encoding + key.public + key.sign("gainsay v1 enlistment", encoding)
+
+
+def enlist(path, role, name):
+    key = Key()
+    body = {"name": name, "enlistment": base64.b64encode(enlistment(role, key)).decode()}
+    call("POST", path, SignedBy(OWNER), json=body)
+    return key
+
+
+INFO = call("GET", "/v1/info", None)
+ASKED_AT = time.monotonic()
+TIME_MS = int(INFO["service_time_ms"])
+COORDINATOR = bytes.fromhex(INFO["coordinator"])
+
+# The parties that ask, with money.
+SUBMITTER, OPERATOR = Bearer(API_KEY), Bearer(OPERATOR_TOKEN)
+OWNER = Key()
+ACCOUNT = call("POST", "/v1/owners", SignedBy(OWNER), json={"name": "conformance"})["owner"]
+call("POST", "/v1/deposits", OPERATOR, json={"to": ACCOUNT, "amount": 10**9})
+WORKER = enlist("/v1/workers", 0, "conformance worker")
+CHALLENGER = enlist("/v1/challengers", 1, "conformance challenger")
+
+# Things to ask for.
+MODEL = call("GET", "/v1/models", None)["data"][0]
+ANSWERED = call("POST", "/v1/embeddings", SUBMITTER, json={"model": MODEL["name"], "input": "one two three"})
+CLAIM = call("GET", f"/v1/claims/{ANSWERED['gainsay']['claim']}", None)
+EXISTING = {
+    "/v1/jobs/": ANSWERED["gainsay"]["job"],
+    "/v1/claims/": CLAIM["id"],
+    "/v1/models/": MODEL["id"],
+    "/v1/leases/": CLAIM["lease_id"],
+}
+
+# Who asks for what. Where the document offers several ways, one of them.
+for paths, method, credentials in [
+    (r"^/v1/(embeddings|jobs|accounts|withdrawals)", None, SUBMITTER),
+    (r"^/v1/deposits", None, OPERATOR),
+    (r"^/v1/(models|blobs)/", "PUT", OPERATOR),
+    (r"^/v1/(owners|workers|challengers)$", None, SignedBy(OWNER)),
+    (r"^/v1/leases", None, SignedBy(WORKER)),
+    (r"^/v1/claims$", "POST", SignedBy(WORKER)),
+    (r"^/v1/disputes", "POST", SignedBy(CHALLENGER)),
+]:
+    chosen = schemathesis.auth.set_from_requests(credentials)
+    chosen.apply_to(path_regex=paths, **({"method": method} if method else {}))
+
+
+@schemathesis.hook
+def map_path_parameters(context, path_parameters):
+    """Random ids name nothing: let most of them name what exists."""
+    path = context.operation.path if context.operation else ""
+    for prefix, existing in EXISTING.items():
+        given = path_parameters.get("id")
+        if path.startswith(prefix) and isinstance(given, str) and len(given) == len(existing) and given[0] not in "0f":
+            return {**path_parameters, "id": existing}
+    return path_parameters
+
+
+@schemathesis.hook
+def map_body(context, body):
+    """Random names name no model: let half of them name the one that is served, and deposits a holder."""
+    if isinstance(body, dict):
+        if isinstance(body.get("model"), str) and len(body["model"]) % 2:
+            return {**body, "model": MODEL["name"]}
+        if isinstance(body.get("to"), str) and len(body["to"]) == len(ACCOUNT):
+            return {**body, "to": ACCOUNT}
+    return body
