@@ -14,12 +14,11 @@ mod submit;
 mod terminal;
 mod verify;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use gainsay_startup::LogConfig;
 
 /// AI inference on machines that you do not own, with answers that are proven right or paid back.
 #[derive(Debug, Parser)]
@@ -89,14 +88,9 @@ async fn run(command: Command) -> Result<bool> {
     done.map(|()| true)
 }
 
-/// Roles log what they do; commands for people only what is wrong. `RUST_LOG` overrides both.
+/// Roles start their own logs, from their settings; commands for people say only what is wrong.
 fn start_log(command: &Command) {
-    let is_role = matches!(command, Command::Coordinator(_) | Command::Worker(_) | Command::Challenger(_));
-    let default = if is_role { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    if !matches!(command, Command::Coordinator(_) | Command::Worker(_) | Command::Challenger(_)) {
+        LogConfig { filter: "warn".to_owned(), ..LogConfig::default() }.start();
+    }
 }
