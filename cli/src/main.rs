@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod local;
 mod models;
+mod operator;
 mod publish;
 mod pull;
 mod roles;
@@ -44,6 +45,14 @@ enum Command {
     /// List disputes, or save one's evidence
     #[command(subcommand)]
     Disputes(submit::DisputesCommand),
+    /// Credit an account from outside, as the operator
+    Deposit(operator::DepositArguments),
+    /// Derive every balance again from the ledger's log, as the operator
+    Audit(operator::AuditArguments),
+    /// Withdraw a faulty arithmetic profile and give everything undecided back, as the operator
+    Void(operator::VoidArguments),
+    /// Let the clocks of a dispute run again that a failed referee had stopped, as the operator
+    Resume(operator::ResumeArguments),
     /// Judge an exported dispute again, offline
     Verify(verify::VerifyArguments),
     /// Say what this machine can do, and check its floating-point environment
@@ -79,6 +88,10 @@ async fn run(command: Command) -> Result<bool> {
         Command::Receipt(arguments) => arguments.run().await,
         Command::Models(command) => command.run().await,
         Command::Disputes(command) => command.run().await,
+        Command::Deposit(arguments) => arguments.run().await,
+        Command::Audit(arguments) => return arguments.run().await,
+        Command::Void(arguments) => arguments.run().await,
+        Command::Resume(arguments) => arguments.run().await,
         Command::Verify(arguments) => arguments.run(),
         Command::Doctor(arguments) => arguments.run(),
         Command::Coordinator(arguments) => arguments.run().await,
