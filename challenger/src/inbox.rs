@@ -3,10 +3,11 @@
 use crate::{Challenger, SampleRate};
 use gainsay_api::claims::{ClaimFilter, ClaimState};
 use gainsay_api::client::ClientError;
+use gainsay_api::disputes::{DisputeFilter, DisputeState};
 use gainsay_api::events::EventKind;
 use gainsay_commitment::{ClaimId, SecretKey, tensor::tensor_commitment};
 use gainsay_participant::news::{News, follow};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -109,15 +110,40 @@ impl Inbox {
         let client = self.challenger.client.clone();
         let now = client.service_time_ms();
         self.seen.retain(|_, closes| closes.saturating_add(REMEMBERED_MS) > now);
+        let disputed = self.disputed().await?;
         let mut filter = ClaimFilter { state: Some(ClaimState::Open), ..ClaimFilter::default() };
         loop {
             let page = client.claims(&filter).await?;
             filter.after = page.claims.last().map(|claim| claim.id);
             for claim in page.claims {
-                self.take(claim.id, claim.window_closes_at_ms);
+                if disputed.contains(&claim.id) {
+                    self.seen.insert(claim.id, claim.window_closes_at_ms);
+                } else {
+                    self.take(claim.id, claim.window_closes_at_ms);
+                }
             }
             if !page.more || filter.after.is_none() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Claims that this challenger disputes already, if only in a former run. To check them once more would keep it
+    /// from those whose windows are about to close.
+    async fn disputed(&self) -> Result<HashSet<ClaimId>, ClientError> {
+        let Some(seat) = &self.challenger.player else { return Ok(HashSet::new()) };
+        let mut disputed = HashSet::new();
+        let mut filter = DisputeFilter {
+            state: Some(DisputeState::Open),
+            party: Some(seat.key.id()),
+            ..DisputeFilter::default()
+        };
+        loop {
+            let page = self.challenger.client.disputes(&filter).await?;
+            filter.after = page.disputes.last().map(|dispute| dispute.id);
+            disputed.extend(page.disputes.into_iter().map(|dispute| dispute.claim));
+            if !page.more || filter.after.is_none() {
+                return Ok(disputed);
             }
         }
     }

@@ -23,6 +23,11 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
+    /// Whether the same may succeed later.
+    pub(super) fn is_transient(&self) -> bool {
+        self.detail.code.is_transient()
+    }
+
     /// A refusal with the code's own status.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -148,7 +153,6 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         C::AlreadyRegistered
         | C::NameTaken
         | C::ModelIncomplete
-        | C::ProfileVoided
         | C::BlobNotWanted
         | C::NotCancellable
         | C::JobPending
@@ -158,7 +162,6 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | C::DuplicateDispute
         | C::DisputeOver
         | C::DisputeUndecided
-        | C::DisputeNotPaused
         | C::WrongTurn
         | C::StaleMove
         | C::ClockExpired => StatusCode::CONFLICT,
@@ -216,8 +219,6 @@ fn code(error: &AppError) -> ErrorCode {
         E::UnknownOwner(_) => C::UnknownAccount,
         E::UnknownModel(_) => C::UnknownModel,
         E::ModelIncomplete { .. } => C::ModelIncomplete,
-        E::ProfileVoided { .. } => C::ProfileVoided,
-        E::InvalidReason { .. } => C::InvalidRequest,
         E::InvalidManifest(_) => C::InvalidManifest,
         E::ManifestIdMismatch { .. } => C::ModelIdMismatch,
         E::UnknownBlob(_) => C::UnknownBlob,
@@ -249,7 +250,6 @@ fn code(error: &AppError) -> ErrorCode {
 pub(super) fn move_code(reason: &str) -> ErrorCode {
     match reason {
         "dispute_ended" => ErrorCode::DisputeOver,
-        "dispute_not_paused" => ErrorCode::DisputeNotPaused,
         "dispute_paused" => ErrorCode::RefereeFailed,
         "move_late" => ErrorCode::ClockExpired,
         "window_closed" => ErrorCode::WindowClosed,

@@ -28,12 +28,15 @@ pub(super) struct Frames {
 }
 
 /// One event as server-sent. JSON has no line breaks, so one `data:` line holds it.
-pub(super) async fn frame(state: &HttpState, event: &Event) -> Arc<str> {
+///
+/// # Errors
+/// What it names cannot be read at present. A reader that was given the event without it would not ask again.
+pub(super) async fn frame(state: &HttpState, event: &Event) -> Result<Arc<str>, ApiError> {
     let kept = |frames: &Frames| {
         frames.known.lock().unwrap_or_else(PoisonError::into_inner).get(&event.cursor).cloned()
     };
     if let Some(frame) = kept(&state.frames) {
-        return frame;
+        return Ok(frame);
     }
     let (kind, data) = match translate(state, event).await {
         Ok(Some(kind)) => {
@@ -42,6 +45,7 @@ pub(super) async fn frame(state: &HttpState, event: &Event) -> Arc<str> {
             (name, serde_json::to_value(&wire).unwrap_or_else(|_| raw(event)))
         }
         Ok(None) => (event.kind.as_str(), raw(event)),
+        Err(error) if error.is_transient() => return Err(error),
         Err(error) => {
             tracing::warn!(cursor = %event.cursor, kind = event.kind, %error, "an event is sent without details");
             (event.kind.as_str(), raw(event))
@@ -53,7 +57,7 @@ pub(super) async fn frame(state: &HttpState, event: &Event) -> Arc<str> {
         known.clear();
     }
     known.insert(event.cursor, Arc::clone(&frame));
-    frame
+    Ok(frame)
 }
 
 /// An event that has no typed form: its ids and details as they are.
@@ -105,11 +109,6 @@ async fn translate(state: &HttpState, event: &Event) -> Result<Option<EventKind>
             let amount = state.call(move |app| async move { app.job_facts(job).await }).await?.price.0;
             EventKind::JobRefunded { job, amount }
         }
-        "job_voided" => EventKind::JobVoided { job: row.job()?, amount: row.number("refunded")? },
-        "profile_voided" => EventKind::ProfileVoided {
-            arithmetic: row.text("arithmetic")?.to_owned(),
-            reason: row.text("reason")?.to_owned(),
-        },
         "dispute_opened" => dispute_opened(state, &row).await?,
         "dispute_moved" => return dispute_moved(state, &row).await,
         "move_refused" => EventKind::MoveRefused {
@@ -217,9 +216,10 @@ async fn dispute_opened(state: &HttpState, row: &Row<'_>) -> Result<EventKind, A
 async fn dispute_moved(state: &HttpState, row: &Row<'_>) -> Result<Option<EventKind>, ApiError> {
     let seq = row.number("seq")?;
     let view = view(state, row).await?;
-    let Some(moved) = view.moves.into_iter().find(|moved| i64::from(moved.sequence) == seq) else {
+    let Some(mut moved) = view.moves.into_iter().find(|moved| i64::from(moved.sequence) == seq) else {
         return Ok(None);
     };
+    moved.referee_us = row.optional_number("referee_us");
     let phase = row.text("phase")?;
     let turn = Phase::ALL.into_iter().find(|known| known.name() == phase).and_then(Phase::turn);
     Ok(Some(EventKind::DisputeMoved {

@@ -113,7 +113,13 @@ impl Pump {
                 after = last.cursor;
                 let mut piece = String::new();
                 for event in &events {
-                    piece.push_str(&event_view::frame(&self.state, event).await);
+                    match event_view::frame(&self.state, event).await {
+                        Ok(frame) => piece.push_str(&frame),
+                        Err(error) => {
+                            tracing::warn!(%error, "an event stream ends: an event cannot be told whole");
+                            return;
+                        }
+                    }
                 }
                 if !self.send(Bytes::from(piece)).await {
                     return;

@@ -246,11 +246,7 @@ fn model(model: &app::ModelView) -> Model {
         name: manifest.name.clone(),
         arithmetic: manifest.arithmetic.name(),
         layers: model.model.layer_count(),
-        state: match model.state {
-            app::ModelState::Serving => "ready",
-            app::ModelState::Incomplete => "incomplete",
-            app::ModelState::Voided => "voided",
-        },
+        state: if model.serving { "ready" } else { "incomplete" },
     }
 }
 

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers outside of tests fail the test that calls them")]
 
-mod audit;
 mod claims;
 mod clock;
 mod disputes;
@@ -13,4 +12,3 @@ mod models;
 mod parties;
 mod schema;
 mod support;
-mod voids;

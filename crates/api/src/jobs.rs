@@ -39,15 +39,13 @@ pub enum JobState {
     Cancelled,
     /// Decided: no attempt stood, the submitter has its money back.
     Refunded,
-    /// The operator withdrew the model's arithmetic profile before the decision; the submitter has its money back.
-    Voided,
 }
 
 impl JobState {
     /// Whether nothing can change any more.
     #[must_use]
     pub const fn is_decided(self) -> bool {
-        matches!(self, Self::Finalized | Self::Cancelled | Self::Refunded | Self::Voided)
+        matches!(self, Self::Finalized | Self::Cancelled | Self::Refunded)
     }
 }
 
@@ -60,7 +58,7 @@ pub enum Finality {
     Pending,
     /// The window has closed and no dispute proved it wrong.
     Final,
-    /// A dispute proved it wrong, or its arithmetic profile was withdrawn.
+    /// A dispute proved it wrong.
     Revoked,
 }
 

@@ -12,7 +12,6 @@
 //! `gainsay-protocol`'s, carried here as bytes.
 
 pub mod accounts;
-pub mod audit;
 pub mod claims;
 #[cfg(feature = "client")]
 pub mod client;
@@ -30,7 +29,6 @@ pub mod routes;
 #[cfg(feature = "openapi")]
 pub mod schema;
 pub mod signing;
-pub mod voids;
 pub mod wire;
 
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

@@ -37,7 +37,6 @@ pub mod strategy;
 mod time;
 #[cfg(feature = "toy")]
 pub mod toy;
-mod void;
 mod witness;
 
 pub use case::{Case, CaseMismatch};
@@ -57,5 +56,4 @@ pub use referee::{Judgement, WitnessFault, judge};
 pub use reveals::{RevealKey, RevealTarget, Reveals};
 pub use strategy::{TensorData, TraceError, TraceSource};
 pub use time::ServiceTime;
-pub use void::{MAX_REASON_BYTES, VoidStatement};
 pub use witness::{Witness, WitnessChunk, WitnessFormError};

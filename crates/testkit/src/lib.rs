@@ -5,7 +5,6 @@
 //! Nothing here waits for time to pass: tests move the clock by hand and wait on conditions. For tests alone; no
 //! program depends on it.
 
-mod books;
 pub mod bus_conformance;
 mod coordinator;
 mod database;
@@ -16,7 +15,6 @@ mod run;
 pub mod simulator;
 mod until;
 
-pub use books::{assert_books, audit_books};
 pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
 pub use database::{Database, SERVER_VARIABLE};
 pub use fingerprint::Fingerprint;

@@ -11,7 +11,6 @@
 //! [`keys`] and [`files`] keep what a party must not lose.
 
 mod addresses;
-mod audit;
 pub mod blobs;
 mod calls;
 mod clock;
@@ -21,7 +20,6 @@ pub mod files;
 pub mod keys;
 mod transport;
 
-pub use audit::AuditReport;
 pub use error::ClientError;
 pub use transport::{Auth, RetryPolicy, install_crypto_provider};
 
