@@ -14,6 +14,7 @@ mod redis;
 mod run;
 pub mod simulator;
 mod until;
+pub mod zoo;
 
 pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
 pub use database::{Database, SERVER_VARIABLE};
