@@ -125,7 +125,7 @@ async fn api_key(path: &std::path::Path, client: &Client, token: &str) -> Result
 fn welcome(url: &str, api_key: &str, dir: &std::path::Path) -> String {
     let model = gainsay_model_source::DEFAULT_MODEL;
     format!(
-        "Gainsay is up at {url} (open it in a browser to watch). Ctrl-C stops it; everything is kept in {}.
+        "Gainsay is up at {url} (open it in a browser to watch; /docs describes the API). Ctrl-C stops it; everything is kept in {}.
 
   export GAINSAY_URL={url} GAINSAY_API_KEY={api_key}
   gainsay embed 'Intelligence becomes infrastructure.'

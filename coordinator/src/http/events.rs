@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use gainsay_api::ErrorCode;
 use gainsay_api::events::EventsQuery;
+use gainsay_api::schema;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
         EventsQuery,
         ("last-event-id" = Option<String>, Header, description = "Where a reader that comes back goes on; before `after`"),
     ),
-    responses((status = 200, content_type = "text/event-stream", body = String,
+    responses((status = 200, content_type = "text/event-stream", body = schema::ServerSentEvent,
         description = "Does not end. `data:` of each event is an `Event` as JSON, `event:` its type, `id:` where to go on")),
 )]
 pub(super) async fn stream(request: HttpRequest, state: Data<HttpState>) -> Result<HttpResponse, ApiError> {

@@ -59,14 +59,16 @@ fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<
     if let Some(causes) = own.and_then(ApiError::causes) {
         tracing::error!(request_id = %id, causes, "request failed");
     }
-    let detail = own.map_or_else(|| foreign(answer.status()), |error| error.detail().clone());
+    let methods = answer.headers().get(ALLOW).cloned();
+    let detail =
+        own.map_or_else(|| foreign(answer.status(), methods.as_ref()), |error| error.detail().clone());
     let mut builder = HttpResponse::build(own.map_or(error::status(detail.code), |_| answer.status()));
     if let Some(seconds) = own.and_then(ApiError::retry_after_secs) {
         builder.insert_header((RETRY_AFTER, seconds));
     }
     // Which methods a route has, where this one is not among them.
-    if let Some(methods) = answer.headers().get(ALLOW) {
-        builder.insert_header((ALLOW, methods.clone()));
+    if let Some(methods) = methods {
+        builder.insert_header((ALLOW, methods));
     }
     // Stock OpenAI clients repeat any 409 and 5xx by themselves. A submission that may have happened must not be
     // repeated: it would be a second job.
@@ -81,11 +83,15 @@ fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<
 }
 
 /// What the framework's own refusals mean.
-fn foreign(status: StatusCode) -> ErrorDetail {
+fn foreign(status: StatusCode, methods: Option<&HeaderValue>) -> ErrorDetail {
     let (code, message) = match status {
-        StatusCode::NOT_FOUND => (ErrorCode::RouteNotFound, "There is no such route"),
+        StatusCode::NOT_FOUND => {
+            (ErrorCode::RouteNotFound, "There is no such route; /docs shows those that there are")
+        }
         StatusCode::METHOD_NOT_ALLOWED => {
-            (ErrorCode::MethodNotAllowed, "The route exists, but not with this method")
+            let methods = methods.and_then(|methods| methods.to_str().ok()).unwrap_or("other methods");
+            let sentence = format!("The route exists, but not with this method: it takes {methods}");
+            return ErrorDetail::new(ErrorCode::MethodNotAllowed, sentence);
         }
         StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::BodyTooLarge, "The body is too long"),
         status if status.is_server_error() => {

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// The request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({"model": "all-MiniLM-L6-v2", "input": "Intelligence becomes infrastructure."}))
+)]
 pub struct EmbeddingRequest {
     /// A model's name or id.
     pub model: String,

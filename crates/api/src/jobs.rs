@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 /// `POST /v1/jobs`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(example = json!({"model": "all-MiniLM-L6-v2", "input": "Intelligence becomes infrastructure."}))
+)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitJob {
     /// A model's name or id.

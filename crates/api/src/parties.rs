@@ -63,7 +63,7 @@ pub struct PartyView {
 #[serde(deny_unknown_fields)]
 pub struct RegisterSubmitter {
     /// Shown in accounts and timelines.
-    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "ada"))]
     pub name: String,
 }
 

@@ -82,6 +82,18 @@ impl ToSchema for Octets {
     }
 }
 
+/// One server-sent event, as its fields are named on the wire.
+#[derive(Debug, ToSchema)]
+pub struct ServerSentEvent {
+    /// Where a reader goes on after it.
+    pub id: String,
+    /// The type's name.
+    pub event: String,
+    /// An `Event` as JSON.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+}
+
 /// An integer of 64 bits: see [`crate::wire::integer`].
 #[derive(Debug)]
 pub struct Integer;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use actix_web::http::{Method, StatusCode};
 use gainsay_api::signing::{NONCE_HEADER, PARTY_HEADER, SIGNATURE_HEADER, TIME_HEADER};
-use gainsay_api::{ErrorBody, ErrorCode};
+use gainsay_api::{ErrorBody, ErrorCode, ErrorDetail};
+use serde_json::Value;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{
@@ -217,9 +218,10 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
     let body = AllOfBuilder::new()
         .item(Ref::from_schema_name(ErrorBody::name()))
         .item(ObjectBuilder::new().property("error", detail));
-    let mut response = ResponseBuilder::new()
-        .description(lines.join("\n"))
-        .content("application/json", ContentBuilder::new().schema(Some(Schema::AllOf(body.build()))).build());
+    let content =
+        ContentBuilder::new().schema(Some(Schema::AllOf(body.build()))).example(codes.first().map(example));
+    let mut response =
+        ResponseBuilder::new().description(lines.join("\n")).content("application/json", content.build());
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
         let header = HeaderBuilder::new().schema(Some(Schema::Object(seconds.build())));
@@ -229,6 +231,13 @@ fn refusal(status: StatusCode, codes: &[ErrorCode]) -> Response {
         );
     }
     response.build()
+}
+
+/// A refusal as it travels.
+fn example(code: &ErrorCode) -> Value {
+    let error = ErrorDetail::new(*code, code.meaning());
+    let request_id = "0192f1a0-7c3e-7b4a-8d21-0123456789ab".to_owned();
+    serde_json::to_value(ErrorBody { error, request_id }).expect("an error body is JSON")
 }
 
 const SUBMITTER: &str = "submitter";
