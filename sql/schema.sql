@@ -114,19 +114,37 @@ create table request_nonces (
 );
 create index request_nonces_received_ms_idx on request_nonces (received_ms);
 
+-- Keys that clients gave to requests about money: the same request again has the effect of one.
+create table idempotency_keys (
+    -- Whose keys these are: an owner, or all zeros for the operator.
+    scope uuid not null,
+    key text not null,
+    -- Hash of route and body: the same key with another request is refused.
+    request_hash bytea not null,
+    -- The jobs that a submission made.
+    job_ids uuid[] not null,
+    received_ms bigint not null,
+    created_at timestamptz not null default now(),
+    constraint idempotency_keys_pkey primary key (scope, key),
+    constraint idempotency_keys_key_length check (char_length(key) between 1 and 255),
+    constraint idempotency_keys_request_hash_length check (octet_length(request_hash) = 32)
+);
+create index idempotency_keys_received_ms_idx on idempotency_keys (received_ms);
+
 -- ── models ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 create table models (
     model_id bytea not null,
     name text not null,
     manifest bytea not null,
-    -- `serving` once every file of the model is stored: only then does it take jobs.
+    -- `serving` once every file of the model is stored: only then does it take jobs. `voided` once its arithmetic
+    -- profile was withdrawn.
     state text not null,
     registered_ms bigint not null,
     created_at timestamptz not null default now(),
     constraint models_pkey primary key (model_id),
     constraint models_model_id_length check (octet_length(model_id) = 32),
-    constraint models_state check (state in ('incomplete', 'serving'))
+    constraint models_state check (state in ('incomplete', 'serving', 'voided'))
 );
 
 -- The files that a manifest names: its tensors in order, then the tokenizer, whose length no manifest gives.
@@ -157,6 +175,22 @@ create table files (
     constraint files_file_hash_length check (octet_length(file_hash) = 32),
     constraint files_file_bytes_not_negative check (file_bytes >= 0)
 );
+
+-- Profile versions that the operator has withdrawn.
+create table voids (
+    -- Name and version of the arithmetic profile.
+    arithmetic text not null,
+    -- The coordinator's signed statement, as published.
+    statement bytea not null,
+    reason text not null,
+    at_ms bigint not null,
+    created_at timestamptz not null default now(),
+    constraint voids_pkey primary key (arithmetic),
+    constraint voids_arithmetic_length check (char_length(arithmetic) between 1 and 64),
+    constraint voids_reason_length check (char_length(reason) between 1 and 1000)
+);
+create trigger voids_append_only before update or delete on voids
+    for each row execute function refuse_change();
 
 -- ── jobs and leases ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,6 +232,7 @@ create table jobs (
 create index jobs_queue_idx on jobs (model_id, queued_ms, job_id) where state = 'submitted';
 create index jobs_of_submitter_idx on jobs (submitter_id, job_id desc);
 create index jobs_undecided_idx on jobs (submitter_id) where decided_ms is null;
+create index jobs_undecided_of_model_idx on jobs (model_id) where decided_ms is null;
 
 -- Owners whose claim on the job was rejected: none of their workers gets it again.
 create table job_exclusions (
@@ -226,7 +261,7 @@ create table leases (
     constraint leases_job_id_fkey foreign key (job_id) references jobs (job_id),
     constraint leases_worker_id_fkey foreign key (worker_id) references workers (worker_id),
     constraint leases_owner_id_fkey foreign key (owner_id) references owners (owner_id),
-    constraint leases_state check (state in ('held', 'claimed', 'lost')),
+    constraint leases_state check (state in ('held', 'claimed', 'lost', 'voided')),
     constraint leases_stake_not_negative check (stake >= 0),
     constraint leases_expires_in_time check (expires_ms <= deadline_ms),
     constraint leases_ended check ((state = 'held') = (ended_ms is null))
@@ -256,6 +291,9 @@ create table claims (
     -- When the window was to close as countersigned, and when it closes: later once the worker was suspended.
     receipt_closes_ms bigint not null,
     window_ends_ms bigint not null,
+    -- The clocks of disputes on it, as countersigned.
+    worker_allowance_ms bigint not null,
+    challenger_allowance_ms bigint not null,
     -- Disputes that are not decided; finality waits for none.
     open_disputes integer not null default 0,
     rejected_because text,
@@ -274,6 +312,7 @@ create table claims (
     constraint claims_reason check ((state = 'rejected') = (rejected_because is not null)),
     constraint claims_decided check ((state = 'pending') = (decided_ms is null)),
     constraint claims_stake_not_negative check (stake >= 0),
+    constraint claims_allowances_positive check (worker_allowance_ms > 0 and challenger_allowance_ms > 0),
     constraint claims_open_disputes_not_negative check (open_disputes >= 0),
     constraint claims_final_undisputed check (state = 'pending' or open_disputes = 0)
 );
@@ -301,9 +340,12 @@ create table equivocations (
     job_id uuid not null,
     lease_id uuid not null,
     signed bytea not null,
+    -- Who brought it; none where the worker sent it itself.
+    reporter_id uuid,
     at_ms bigint not null,
     created_at timestamptz not null default now(),
     constraint equivocations_pkey primary key (job_id, lease_id),
+    constraint equivocations_reporter_id_fkey foreign key (reporter_id) references owners (owner_id),
     constraint equivocations_lease_id_fkey foreign key (job_id, lease_id) references leases (job_id, lease_id)
 );
 create trigger equivocations_append_only before update or delete on equivocations
@@ -406,6 +448,8 @@ create table dispute_records (
     record_hash bytea not null,
     signed_move bytea,
     countersignature bytea not null,
+    -- How long the referee took over the move, where it judged.
+    referee_us bigint,
     at_ms bigint not null,
     created_at timestamptz not null default now(),
     constraint dispute_records_pkey primary key (job_id, dispute_id, seq),
@@ -420,7 +464,7 @@ create table dispute_records (
 create trigger dispute_records_append_only before update or delete on dispute_records
     for each row execute function refuse_change();
 
--- Moves that the rules refused. They decide nothing; a turn allows only so many.
+-- Moves that the rules refused. They decide nothing; a turn allows only so many. Pruned once their dispute is long over.
 create table move_refusals (
     job_id uuid not null,
     dispute_id bytea not null,
@@ -435,8 +479,9 @@ create table move_refusals (
     constraint move_refusals_mover_length check (octet_length(mover) = 32),
     constraint move_refusals_message_hash_length check (octet_length(message_hash) = 32)
 );
-create trigger move_refusals_append_only before update or delete on move_refusals
+create trigger move_refusals_never_changed before update on move_refusals
     for each row execute function refuse_change();
+create index move_refusals_at_ms_idx on move_refusals (at_ms);
 
 -- What a worker revealed about a claim: given once, it serves every dispute on it.
 create table reveals (
@@ -451,6 +496,29 @@ create table reveals (
 );
 create trigger reveals_append_only before update or delete on reveals
     for each row execute function refuse_change();
+
+-- ── places of transactions ──────────────────────────────────────────────────────────────────────────────────
+
+-- A reader must never find an event behind a place that it has passed, although transactions commit in any
+-- order. So events are ordered by the transaction that wrote them, and read only below the oldest transaction
+-- that still runs. Transaction ids start low again where a dump is restored into another cluster: the base added
+-- to them is raised then (`event_base_adopt`, called when a coordinator starts), so that places keep ascending.
+create table event_base (
+    singleton boolean not null default true,
+    base bigint not null default 0,
+    constraint event_base_pkey primary key (singleton),
+    constraint event_base_one_row check (singleton),
+    constraint event_base_not_negative check (base >= 0)
+);
+insert into event_base default values;
+
+create function event_position() returns bigint language sql volatile as $$
+    select base + pg_current_xact_id()::text::bigint from event_base
+$$;
+
+create function event_horizon() returns bigint language sql stable as $$
+    select base + pg_snapshot_xmin(pg_current_snapshot())::text::bigint from event_base
+$$;
 
 -- ── ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -479,6 +547,8 @@ create table ledger_transactions (
     job_id uuid,
     claim_id bytea,
     dispute_id bytea,
+    -- Place of the database transaction that posted it, as in `events`: which transactions a snapshot holds.
+    position bigint not null default event_position(),
     at_ms bigint not null,
     created_at timestamptz not null default now(),
     constraint ledger_transactions_pkey primary key (transaction_id),
@@ -581,33 +651,12 @@ create table holds (
     constraint holds_holder_length check (octet_length(holder) = 32),
     constraint holds_cause check (cause in ('stake', 'bond')),
     constraint holds_amount_not_negative check (amount >= 0),
-    constraint holds_state check (state in ('held', 'released')),
+    constraint holds_state check (state in ('held', 'released', 'voided')),
     constraint holds_released check ((state = 'held') = (released_ms is null))
 );
 create index holds_due_idx on holds (release_ms) where state = 'held';
 
 -- ── events ──────────────────────────────────────────────────────────────────────────────────────────────────
-
--- A reader must never find an event behind a place that it has passed, although transactions commit in any
--- order. So events are ordered by the transaction that wrote them, and read only below the oldest transaction
--- that still runs. Transaction ids start low again where a dump is restored into another cluster: the base added
--- to them is raised then (`event_base_adopt`, called when a coordinator starts), so that places keep ascending.
-create table event_base (
-    singleton boolean not null default true,
-    base bigint not null default 0,
-    constraint event_base_pkey primary key (singleton),
-    constraint event_base_one_row check (singleton),
-    constraint event_base_not_negative check (base >= 0)
-);
-insert into event_base default values;
-
-create function event_position() returns bigint language sql volatile as $$
-    select base + pg_current_xact_id()::text::bigint from event_base
-$$;
-
-create function event_horizon() returns bigint language sql stable as $$
-    select base + pg_snapshot_xmin(pg_current_snapshot())::text::bigint from event_base
-$$;
 
 create table events (
     position bigint not null default event_position(),

@@ -21,6 +21,24 @@ pub enum Mode {
     Challenge,
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Watch => "watch",
+            Self::Defend => "defend",
+            Self::Challenge => "challenge",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        <Self as clap::ValueEnum>::from_str(text, false)
+    }
+}
+
 /// Which part of the claims is checked: from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleRate(f64);

@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod local;
 mod models;
+mod operator;
 mod publish;
 mod pull;
 mod roles;
@@ -14,12 +15,11 @@ mod submit;
 mod terminal;
 mod verify;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use gainsay_startup::LogConfig;
 
 /// AI inference on machines that you do not own, with answers that are proven right or paid back.
 #[derive(Debug, Parser)]
@@ -45,6 +45,14 @@ enum Command {
     /// List disputes, or save one's evidence
     #[command(subcommand)]
     Disputes(submit::DisputesCommand),
+    /// Credit an account from outside, as the operator
+    Deposit(operator::DepositArguments),
+    /// Derive every balance again from the ledger's log, as the operator
+    Audit(operator::AuditArguments),
+    /// Withdraw a faulty arithmetic profile and give everything undecided back, as the operator
+    Void(operator::VoidArguments),
+    /// Let the clocks of a dispute run again that a failed referee had stopped, as the operator
+    Resume(operator::ResumeArguments),
     /// Judge an exported dispute again, offline
     Verify(verify::VerifyArguments),
     /// Say what this machine can do, and check its floating-point environment
@@ -80,6 +88,10 @@ async fn run(command: Command) -> Result<bool> {
         Command::Receipt(arguments) => arguments.run().await,
         Command::Models(command) => command.run().await,
         Command::Disputes(command) => command.run().await,
+        Command::Deposit(arguments) => arguments.run().await,
+        Command::Audit(arguments) => return arguments.run().await,
+        Command::Void(arguments) => arguments.run().await,
+        Command::Resume(arguments) => arguments.run().await,
         Command::Verify(arguments) => arguments.run(),
         Command::Doctor(arguments) => arguments.run(),
         Command::Coordinator(arguments) => arguments.run().await,
@@ -89,14 +101,9 @@ async fn run(command: Command) -> Result<bool> {
     done.map(|()| true)
 }
 
-/// Roles log what they do; commands for people only what is wrong. `RUST_LOG` overrides both.
+/// Roles start their own logs, from their settings; commands for people say only what is wrong.
 fn start_log(command: &Command) {
-    let is_role = matches!(command, Command::Coordinator(_) | Command::Worker(_) | Command::Challenger(_));
-    let default = if is_role { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    if !matches!(command, Command::Coordinator(_) | Command::Worker(_) | Command::Challenger(_)) {
+        LogConfig { filter: "warn".to_owned(), ..LogConfig::default() }.start();
+    }
 }

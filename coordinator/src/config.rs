@@ -1,11 +1,12 @@
 //! What an operator sets. Every value has a default that a single machine can start with.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use gainsay_protocol::{Amount, Parameters, ParametersError};
+use gainsay_startup::{Settings, Visitor};
 
 /// The whole configuration of one coordinator process.
 #[derive(Clone)]
@@ -109,7 +110,7 @@ pub struct Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A needed setting is not there.
-    #[error("{0} is not set")]
+    #[error("{0} is not set: by a flag, as GAINSAY_{upper}, or in the file that --config names", upper = .0.to_uppercase())]
     Missing(&'static str),
     /// A setting does not read as what it should be.
     #[error("{name} = {value:?} is not {expected}")]
@@ -173,139 +174,139 @@ impl Config {
         }
     }
 
-    /// Reads `GAINSAY_…` settings through `lookup`, usually the process environment.
-    ///
-    /// # Errors
-    /// The first setting that is missing or unusable.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let settings = Settings { lookup };
-        let url =
-            settings.text("GAINSAY_DATABASE_URL").ok_or(ConfigError::Missing("GAINSAY_DATABASE_URL"))?;
-        let mut config = Self::new(url);
-        settings.set("GAINSAY_LISTEN", "an address like 127.0.0.1:8650", &mut config.listen)?;
-        settings.set("GAINSAY_DATABASE_CONNECTIONS", "a count", &mut config.database_connections)?;
-        config.redis = settings.text("GAINSAY_REDIS_URL").map(RedisConfig::new);
-        if let Some(redis) = &mut config.redis {
-            settings.set("GAINSAY_REDIS_PREFIX", "a text", &mut redis.prefix)?;
-            let mut answer_ms = redis.answer_time.as_millis() as u64;
-            settings.set("GAINSAY_REDIS_ANSWER_MS", "a count of milliseconds", &mut answer_ms)?;
-            redis.answer_time = Duration::from_millis(answer_ms.max(1));
-        }
-        settings.set("GAINSAY_BLOB_DIR", "a folder", &mut config.blob_dir)?;
-        settings.set("GAINSAY_KEY_FILE", "a file", &mut config.key_file)?;
-        config.operator_token = settings.text("GAINSAY_OPERATOR_TOKEN");
-        settings.parameters(&mut config.parameters)?;
-        settings.amount("GAINSAY_PRICE_PER_JOB", &mut config.prices.per_job)?;
-        settings.amount("GAINSAY_PRICE_PER_TOKEN", &mut config.prices.per_token)?;
-        settings.set("GAINSAY_JOBS_PER_SUBMITTER", "a count", &mut config.limits.jobs_per_submitter)?;
-        settings.set("GAINSAY_LEASES_PER_WORKER", "a count", &mut config.limits.leases_per_worker)?;
-        config.validate()?;
-        Ok(config)
-    }
-
     /// Checks what the rules rely on.
     ///
     /// # Errors
     /// The first value that does not fit.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.database_url.is_empty() {
+            return Err(ConfigError::Missing("database_url"));
+        }
         self.parameters.validate()?;
-        let prices = [("price per job", self.prices.per_job), ("price per token", self.prices.per_token)];
-        match prices.iter().find(|(_, price)| !price.is_valid()) {
-            Some((name, price)) => Err(ConfigError::Invalid {
-                name,
-                value: price.0.to_string(),
-                expected: "an amount that a balance can hold",
-            }),
+        let prices = [("price_per_job", self.prices.per_job), ("price_per_token", self.prices.per_token)];
+        if let Some((name, price)) = prices.iter().find(|(_, price)| !price.is_valid()) {
+            let value = price.0.to_string();
+            return Err(ConfigError::Invalid { name, value, expected: "an amount that a balance can hold" });
+        }
+        let limits = &self.limits;
+        let counts = [
+            ("database_connections", i64::from(self.database_connections)),
+            ("reconcile_batch", limits.reconcile_batch),
+        ];
+        match counts.iter().find(|(_, count)| *count < 1) {
+            Some((name, count)) => {
+                Err(ConfigError::Invalid { name, value: count.to_string(), expected: "above zero" })
+            }
             None => Ok(()),
         }
     }
 }
 
-struct Settings<F> {
-    lookup: F,
+impl Settings for Config {
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.value("listen", &mut self.listen);
+        let mut url = Some(std::mem::take(&mut self.database_url)).filter(|url| !url.is_empty());
+        visitor.secret("database_url", &mut url);
+        self.database_url = url.unwrap_or_default();
+        visitor.value("database_connections", &mut self.database_connections);
+        visit_redis(&mut self.redis, visitor);
+        visitor.path("blob_dir", &mut self.blob_dir);
+        visitor.path("key_file", &mut self.key_file);
+        visitor.secret("operator_token", &mut self.operator_token);
+        visit_parameters(&mut self.parameters, visitor);
+        visitor.value("price_per_job", &mut self.prices.per_job.0);
+        visitor.value("price_per_token", &mut self.prices.per_token.0);
+        let limits = &mut self.limits;
+        visitor.value("jobs_per_submitter", &mut limits.jobs_per_submitter);
+        visitor.value("leases_per_worker", &mut limits.leases_per_worker);
+        visitor.value("tokenizer_bytes", &mut limits.tokenizer_bytes);
+        visitor.value("manifest_bytes", &mut limits.manifest_bytes);
+        visitor.value("wait_ms", &mut limits.wait_ms);
+        visitor.value("request_skew_ms", &mut limits.request_skew_ms);
+        visitor.value("reconcile_batch", &mut limits.reconcile_batch);
+    }
 }
 
-impl<F: Fn(&str) -> Option<String>> Settings<F> {
-    fn text(&self, name: &'static str) -> Option<String> {
-        (self.lookup)(name).filter(|value| !value.is_empty())
-    }
+/// The prefix and the time are settings of their own, which count where there is an address.
+fn visit_redis(redis: &mut Option<RedisConfig>, visitor: &mut impl Visitor) {
+    let mut shown = redis.take().unwrap_or_else(|| RedisConfig::new(""));
+    let mut url = Some(shown.url).filter(|url| !url.is_empty());
+    visitor.secret("redis_url", &mut url);
+    visitor.value("redis_prefix", &mut shown.prefix);
+    visit_time(&mut shown.answer_time, "redis_answer_ms", visitor);
+    *redis = url.map(|url| RedisConfig { url, ..shown });
+}
 
-    fn set<T: FromStr>(
-        &self,
-        name: &'static str,
-        expected: &'static str,
-        into: &mut T,
-    ) -> Result<(), ConfigError> {
-        if let Some(value) = self.text(name) {
-            *into = value.parse().map_err(|_| ConfigError::Invalid { name, value, expected })?;
-        }
-        Ok(())
-    }
+fn visit_parameters(p: &mut Parameters, visitor: &mut impl Visitor) {
+    visitor.value("stake_per_job", &mut p.stake_per_job.0);
+    visitor.value("bond", &mut p.bond.0);
+    visitor.value("lost_lease_fee", &mut p.lost_lease_fee.0);
+    visitor.value("opener_refund", &mut p.opener_refund.0);
+    visitor.value("fee_ppm", &mut p.fee_ppm);
+    visitor.value("slash_to_treasury_ppm", &mut p.slash_to_treasury_ppm);
+    visitor.value("slash_to_submitter_ppm", &mut p.slash_to_submitter_ppm);
+    visitor.value("opener_refund_cap_ppm", &mut p.opener_refund_cap_ppm);
+    visitor.value("forfeit_to_worker_ppm", &mut p.forfeit_to_worker_ppm);
+    visitor.value("attempts", &mut p.attempts);
+    visitor.value("window_ms", &mut p.window_ms);
+    visitor.value("worker_allowance_ms", &mut p.worker_allowance_ms);
+    visitor.value("challenger_allowance_ms", &mut p.challenger_allowance_ms);
+    visitor.value("lease_ms", &mut p.lease_ms);
+    visitor.value("heartbeat_ms", &mut p.heartbeat_ms);
+    visitor.value("hold_ms", &mut p.hold_ms);
+}
 
-    fn amount(&self, name: &'static str, into: &mut Amount) -> Result<(), ConfigError> {
-        self.set(name, "a count of micro-credits", &mut into.0)
-    }
-
-    fn parameters(&self, p: &mut Parameters) -> Result<(), ConfigError> {
-        self.amount("GAINSAY_STAKE_PER_JOB", &mut p.stake_per_job)?;
-        self.amount("GAINSAY_BOND", &mut p.bond)?;
-        self.amount("GAINSAY_LOST_LEASE_FEE", &mut p.lost_lease_fee)?;
-        self.amount("GAINSAY_OPENER_REFUND", &mut p.opener_refund)?;
-        let fractions = [
-            ("GAINSAY_FEE_PPM", &mut p.fee_ppm),
-            ("GAINSAY_SLASH_TO_TREASURY_PPM", &mut p.slash_to_treasury_ppm),
-            ("GAINSAY_SLASH_TO_SUBMITTER_PPM", &mut p.slash_to_submitter_ppm),
-            ("GAINSAY_OPENER_REFUND_CAP_PPM", &mut p.opener_refund_cap_ppm),
-            ("GAINSAY_FORFEIT_TO_WORKER_PPM", &mut p.forfeit_to_worker_ppm),
-            ("GAINSAY_ATTEMPTS", &mut p.attempts),
-        ];
-        for (name, into) in fractions {
-            self.set(name, "a whole number", into)?;
-        }
-        let durations = [
-            ("GAINSAY_WINDOW_MS", &mut p.window_ms),
-            ("GAINSAY_WORKER_ALLOWANCE_MS", &mut p.worker_allowance_ms),
-            ("GAINSAY_CHALLENGER_ALLOWANCE_MS", &mut p.challenger_allowance_ms),
-            ("GAINSAY_LEASE_MS", &mut p.lease_ms),
-            ("GAINSAY_HEARTBEAT_MS", &mut p.heartbeat_ms),
-            ("GAINSAY_HOLD_MS", &mut p.hold_ms),
-        ];
-        for (name, into) in durations {
-            self.set(name, "a count of milliseconds", into)?;
-        }
-        Ok(())
-    }
+/// A time above zero, shown in milliseconds.
+pub(crate) fn visit_time(time: &mut Duration, name: &'static str, visitor: &mut impl Visitor) {
+    let mut ms = NonZeroU64::new(time.as_millis() as u64).unwrap_or(NonZeroU64::MIN);
+    visitor.value(name, &mut ms);
+    *time = Duration::from_millis(ms.get());
 }
 
 #[cfg(test)]
 mod tests {
+    use gainsay_startup::Layers;
+
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_lookup(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned()))
+    /// The defaults of windows and stakes are published numbers; what an operator sets must reach the rules.
+    #[test]
+    fn what_is_set_reaches_parameters_prices_and_limits() {
+        let mut config = Config::new("");
+        let layers = Layers::default().variables([
+            ("GAINSAY_DATABASE_URL", "postgres://x"),
+            ("GAINSAY_WINDOW_MS", "5"),
+            ("GAINSAY_PRICE_PER_JOB", "7"),
+            ("GAINSAY_REDIS_URL", "redis://x"),
+        ]);
+        gainsay_startup::read("coordinator", &mut config, &layers).unwrap();
+        assert_eq!((config.parameters.window_ms, config.prices.per_job), (5, Amount(7)));
+        assert_eq!(config.database_url, "postgres://x");
+        assert_eq!(config.redis, Some(RedisConfig::new("redis://x")));
+        config.validate().unwrap();
     }
 
     #[test]
-    fn only_the_database_is_needed() {
-        assert!(matches!(read(&[]), Err(ConfigError::Missing("GAINSAY_DATABASE_URL"))));
-        let config = read(&[("GAINSAY_DATABASE_URL", "postgres://x"), ("GAINSAY_WINDOW_MS", "5")]).unwrap();
-        assert_eq!(config.parameters.window_ms, 5);
-    }
-
-    #[test]
-    fn a_setting_that_does_not_parse_or_fit_is_named() {
-        let error = read(&[("GAINSAY_DATABASE_URL", "x"), ("GAINSAY_BOND", "many")]).unwrap_err();
-        assert!(error.to_string().contains("GAINSAY_BOND"), "{error}");
-        let error = read(&[("GAINSAY_DATABASE_URL", "x"), ("GAINSAY_PRICE_PER_JOB", "-1")]).unwrap_err();
-        assert!(error.to_string().contains("price per job"), "{error}");
-        assert!(read(&[("GAINSAY_DATABASE_URL", "x"), ("GAINSAY_WINDOW_MS", "0")]).is_err());
+    fn a_setting_that_does_not_fit_is_named() {
+        assert!(matches!(Config::new("").validate(), Err(ConfigError::Missing("database_url"))));
+        let mut config = Config::new("x");
+        config.prices.per_job = Amount(-1);
+        assert!(config.validate().unwrap_err().to_string().contains("price_per_job"));
+        let mut config = Config::new("x");
+        config.parameters.window_ms = 0;
+        assert!(config.validate().is_err());
+        let mut config = Config::new("x");
+        config.limits.reconcile_batch = 0;
+        assert!(config.validate().unwrap_err().to_string().contains("reconcile_batch"));
     }
 
     #[test]
     fn secrets_do_not_print() {
-        let pairs = [("GAINSAY_DATABASE_URL", "postgres://u:pw@h"), ("GAINSAY_OPERATOR_TOKEN", "sesame")];
-        let text = format!("{:?}", read(&pairs).unwrap());
-        assert!(!text.contains("pw") && !text.contains("sesame"), "{text}");
+        let mut config = Config::new("postgres://u:pw@h");
+        config.operator_token = Some("sesame".to_owned());
+        config.redis = Some(RedisConfig::new("redis://:xyzzy@h"));
+        let text = format!("{config:?}");
+        assert!(!["pw", "sesame", "xyzzy"].iter().any(|secret| text.contains(secret)), "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! `gainsay-program` alone.
 
 pub mod app;
+mod arguments;
 pub mod blob;
 pub mod bus;
 pub mod config;
@@ -23,5 +24,6 @@ mod service;
 pub mod store;
 mod tokenizer;
 
+pub use arguments::{AllSettings, Arguments};
 pub use http::HttpConfig;
 pub use service::{Coordinator, Running, StartError, Timers};

@@ -166,6 +166,8 @@ impl Defender {
             ClaimState::Open => return,
             ClaimState::Finalized => self.worker.tally.finalized.add(1),
             ClaimState::Rejected => self.worker.tally.rejected.add(1),
+            // Neither earned nor lost: the stake is back.
+            ClaimState::Voided => 0,
         };
         self.worker.tally.tell();
         tracing::info!(%claim, job = %record.job_id, ?state, "decided");

@@ -5,7 +5,7 @@ use gainsay_protocol::ledger::{self as rules, Settlement};
 use gainsay_protocol::lifecycle::{
     ClaimState, JobEvent, JobState, job_transition, may_finalize, window_closes,
 };
-use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, Equivocation, LeaseTerms};
+use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, LeaseTerms};
 use serde_json::json;
 
 use super::jobs::{decode_claim, decode_job};
@@ -48,7 +48,7 @@ impl App {
         let lease = lease.ok_or(AppError::UnknownLease(id))?;
         match lease.state {
             LeaseState::Held => self.accept(work, claim, signed, &worker, &job, &lease).await,
-            LeaseState::Lost => Err(AppError::LeaseOver(id)),
+            LeaseState::Lost | LeaseState::Voided => Err(AppError::LeaseOver(id)),
             LeaseState::Claimed => self.receive_again(work, claim, signed, &job).await,
         }
     }
@@ -76,8 +76,14 @@ impl App {
         signed.body.check(&model, &decode_job(job)?, &terms)?;
 
         let id = signed.body.id();
-        let closes = window_closes(now, &self.config().parameters);
-        let receipt = self.sign(ClaimReceipt { claim: id, time: now, window_closes: closes });
+        let parameters = &self.config().parameters;
+        let closes = window_closes(now, parameters);
+        let terms = DisputeTerms {
+            window_closes: closes,
+            worker_allowance_ms: parameters.worker_allowance_ms,
+            challenger_allowance_ms: parameters.challenger_allowance_ms,
+        };
+        let receipt = self.sign(ClaimReceipt { claim: id, time: now, terms });
         let stored = StoredClaim {
             id,
             job: job.id,
@@ -92,7 +98,7 @@ impl App {
             device: worker.device.clone(),
             stake: lease.stake,
             posted: now,
-            receipt_closes: closes,
+            terms,
             window_ends: closes,
             open_disputes: 0,
         };
@@ -147,7 +153,7 @@ impl App {
     }
 
     pub(super) fn receipt_of(&self, claim: &StoredClaim) -> Signed<ClaimReceipt> {
-        let body = ClaimReceipt { claim: claim.id, time: claim.posted, window_closes: claim.receipt_closes };
+        let body = ClaimReceipt { claim: claim.id, time: claim.posted, terms: claim.terms };
         Signed { body, signer: self.coordinator(), signature: claim.countersignature }
     }
 
@@ -173,6 +179,7 @@ impl App {
             worker: stored.worker,
             owner: stored.owner,
             device: stored.device,
+            state: stored.state,
             finality: stored.state.finality(),
             input: claim.input,
             layers: claim.layers,

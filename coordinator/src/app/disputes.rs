@@ -17,8 +17,9 @@ use super::money::require_free;
 use super::work::{About, Work, retrying};
 use super::{App, AppError, AppResult, DisputeView, EntryView};
 use crate::bus::Topic;
+use crate::store::bonds::{self, StoredBond};
 use crate::store::claims::{self, StoredClaim};
-use crate::store::disputes::{self, DisputeState, StoredBond, StoredDispute, StoredEntry};
+use crate::store::disputes::{self, DisputeState, StoredDispute, StoredEntry};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::parties::{self, Agent};
 use crate::store::{self, Connection, StoreError, clock};
@@ -52,8 +53,12 @@ struct Played<'a> {
 
 /// How long the referee took, where the move called it.
 fn referee_us(made: &Authentic, started: Instant) -> Option<u64> {
-    let judged = made.signed().kind() == MoveKind::Prove;
-    judged.then(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    is_judged(made.signed()).then(|| u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Whether the referee judges the move.
+fn is_judged(made: &SignedMove) -> bool {
+    made.kind() == MoveKind::Prove
 }
 
 fn authenticated(signed: &[u8]) -> AppResult<Authentic> {
@@ -104,12 +109,8 @@ impl App {
             let message = "the challenger has an undecided dispute on this claim already".to_owned();
             return Err(AppError::MoveRefused { code: "duplicate_dispute", message });
         }
-        let parameters = &self.config().parameters;
-        let terms = DisputeTerms {
-            window_closes: records.claim.window_ends,
-            worker_allowance_ms: parameters.worker_allowance_ms,
-            challenger_allowance_ms: parameters.challenger_allowance_ms,
-        };
+        // The allowances that the claim's receipt promised, whatever is configured now.
+        let terms = DisputeTerms { window_closes: records.claim.window_ends, ..records.claim.terms };
         let mut reveals = disputes::reveals(&mut work.tx, records.job.id, claim).await?;
         let opened = Dispute::open(&records.decoded.case(), &mut reveals, opening, terms, now);
         let (dispute, entries) = opened.map_err(|refusal| refused(&refusal))?;
@@ -127,13 +128,13 @@ impl App {
         challenger: &Agent,
         claim: &StoredClaim,
     ) -> AppResult<[u8; 16]> {
-        if let Some(bond) = disputes::lock_bond(&mut work.tx, challenger.key, claim.worker).await? {
+        if let Some(bond) = bonds::lock(&mut work.tx, challenger.key, claim.worker).await? {
             return Ok(bond.id);
         }
         let now = work.now().await?;
         let amount = self.config().parameters.bond;
         let bond = StoredBond { id: store::new_id(), owner: challenger.owner, amount };
-        disputes::insert_bond(&mut work.tx, &bond, challenger.key, claim.worker, now).await?;
+        bonds::insert(&mut work.tx, &bond, challenger.key, claim.worker, now).await?;
         require_free(&mut work.tx, challenger.owner, amount).await?;
         let about = About::claim(claim.job, claim.id).party(challenger.key);
         work.post(about, rules::lock_bond(challenger.owner, amount));
@@ -342,7 +343,9 @@ impl App {
         let layer = dispute.opening().layer;
         for entry in entries {
             let signature = self.sign(entry.record).signature;
-            disputes::append(&mut work.tx, job, entry, signature).await?;
+            // Only the move that was judged took the referee's time: what is taken from other disputes is not judged.
+            let judged = referee_us.filter(|_| entry.signed_move.as_ref().is_some_and(is_judged));
+            disputes::append(&mut work.tx, job, entry, signature, judged).await?;
             let made = disputes::entry_kind(entry);
             let mover = entry.signed_move.as_ref().map(SignedMove::signer);
             let details = json!({
@@ -446,6 +449,6 @@ async fn dispute_view(conn: &mut Connection, stored: StoredDispute) -> AppResult
 }
 
 fn entry_view(entry: StoredEntry) -> EntryView {
-    let StoredEntry { seq, kind, mover, record, hash, signed_move, countersignature, at } = entry;
-    EntryView { seq, kind, mover, record, hash, signed_move, countersignature, at }
+    let StoredEntry { seq, kind, mover, record, hash, signed_move, countersignature, referee_us, at } = entry;
+    EntryView { seq, kind, mover, record, hash, signed_move, countersignature, referee_us, at }
 }

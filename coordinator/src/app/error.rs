@@ -81,6 +81,18 @@ pub enum AppError {
         /// How many blobs are missing.
         missing: u64,
     },
+    /// The operator withdrew the arithmetic profile: it takes neither models nor jobs (409).
+    #[error("the arithmetic profile {arithmetic} was withdrawn; GET /v1/voids says why")]
+    ProfileVoided {
+        /// Its name.
+        arithmetic: &'static str,
+    },
+    /// The reason of a withdrawal is empty, too long, or holds control characters (400).
+    #[error("a reason is 1 to {max} bytes of text without control characters")]
+    InvalidReason {
+        /// The longest, in bytes.
+        max: usize,
+    },
     /// The manifest does not decode or breaks a rule of programs (422).
     #[error("the manifest is refused: {0}")]
     InvalidManifest(String),

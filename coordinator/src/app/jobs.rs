@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::money::require_free;
 use super::work::{About, Work, retrying};
-use super::{App, AppError, AppResult, ClaimSummary, JobView, Receipt};
+use super::{App, AppError, AppResult, ClaimSummary, JobView, ModelState, Receipt};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, NewJob, StoredJob};
@@ -55,8 +55,14 @@ impl App {
         inputs: Vec<JobInput>,
     ) -> AppResult<Vec<JobView>> {
         let view = self.model(model).await?;
-        if !view.serving {
-            return Err(AppError::ModelIncomplete { model, missing: view.missing.len() as u64 });
+        match view.state {
+            ModelState::Serving => {}
+            ModelState::Incomplete => {
+                return Err(AppError::ModelIncomplete { model, missing: view.missing.len() as u64 });
+            }
+            ModelState::Voided => {
+                return Err(AppError::ProfileVoided { arithmetic: view.model.manifest().arithmetic.name() });
+            }
         }
         for input in &inputs {
             view.model.check_job(input).map_err(|error| AppError::InvalidInput(error.to_string()))?;

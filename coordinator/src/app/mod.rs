@@ -3,6 +3,7 @@
 //! [`App`] is what HTTP, reconcilers and tests call. It knows neither HTTP nor SQL. Each use case is a module; a
 //! transaction with its postings, events and wake-ups is a `Work`.
 
+mod audit;
 mod claims;
 mod disputes;
 mod error;
@@ -16,6 +17,7 @@ mod parties;
 mod reads;
 mod types;
 mod verdicts;
+mod voids;
 mod work;
 
 use std::collections::HashMap;
@@ -27,9 +29,11 @@ use gainsay_program::ValidatedModel;
 use gainsay_protocol::ServiceTime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use audit::Books;
 pub use error::AppError;
 pub use reads::*;
 pub use types::*;
+pub use voids::VoidView;
 
 use crate::blob::FileStore;
 use crate::bus::Bus;

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::work::{About, Work};
 use super::{App, AppError, AppResult, ModelView};
 use crate::blob::{Blob, BlobUpload};
-use crate::store::models::{self, NeededFile, StoredModel};
-use crate::store::{Connection, StoreError};
+use crate::store::models::{self, ModelState, NeededFile, StoredModel};
+use crate::store::{Connection, StoreError, voids};
 
 /// Decoded models kept in memory; beyond it they are decoded anew.
 const CACHED_MODELS_MAX: usize = 256;
@@ -41,6 +41,9 @@ impl App {
     async fn record_model(&self, model: &ValidatedModel, manifest: &[u8]) -> AppResult<()> {
         let (id, name) = (model.id(), &model.manifest().name);
         let mut work = Work::begin(self).await?;
+        // Nobody withdraws the profile between the look and the registration.
+        voids::lock_shared(&mut work.tx).await?;
+        self.require_valid(&mut work.tx, model.manifest().arithmetic).await?;
         let now = work.now().await?;
         if models::insert(&mut work.tx, id, name, manifest, now).await? {
             let files = needed_files(model.manifest());
@@ -88,9 +91,11 @@ impl App {
 
     async fn model_view(&self, conn: &mut Connection, stored: &StoredModel) -> AppResult<ModelView> {
         let model = self.validated(conn, stored.id).await?;
-        let missing =
-            if stored.serving { Vec::new() } else { models::missing_files(conn, stored.id).await? };
-        Ok(ModelView { id: stored.id, model, serving: stored.serving, missing })
+        let missing = match stored.state {
+            ModelState::Incomplete => models::missing_files(conn, stored.id).await?,
+            ModelState::Serving | ModelState::Voided => Vec::new(),
+        };
+        Ok(ModelView { id: stored.id, model, state: stored.state, missing })
     }
 
     /// A model as rules read it, decoded once.

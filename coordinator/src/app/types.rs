@@ -3,6 +3,7 @@
 pub use gainsay_protocol::lifecycle::{ClaimState, Finality, JobState};
 
 pub use crate::store::disputes::DisputeState;
+pub use crate::store::models::ModelState;
 
 use std::fmt;
 use std::str::FromStr;
@@ -100,10 +101,18 @@ pub struct ModelView {
     pub id: ModelId,
     /// Decoded, validated manifest.
     pub model: Arc<ValidatedModel>,
-    /// Whether all blobs are present, so that it takes jobs.
-    pub serving: bool,
+    /// Whether it takes jobs.
+    pub state: ModelState,
     /// Blobs still to be uploaded, in manifest order, the tokenizer last.
     pub missing: Vec<TensorCommitment>,
+}
+
+impl ModelView {
+    /// Whether it takes jobs.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.state == ModelState::Serving
+    }
 }
 
 /// A job as its submitter sees it.
@@ -163,6 +172,8 @@ pub struct ClaimView {
     pub owner: OwnerId,
     /// The device the worker names: its own statement.
     pub device: String,
+    /// What became of it.
+    pub state: ClaimState,
     /// How final it is.
     pub finality: Finality,
     /// Commitment to the canonical job.
@@ -238,6 +249,8 @@ pub struct EntryView {
     pub signed_move: Option<Vec<u8>>,
     /// The coordinator's signature over the record.
     pub countersignature: Signature,
+    /// How long the referee took over it, µs, where it judged.
+    pub referee_us: Option<u64>,
     /// When it was accepted.
     pub at: ServiceTime,
 }

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use gainsay_commitment::{DisputeId, PartyId};
 use gainsay_protocol::ledger::{self as rules, ConvictionPayout, Forfeit, PriorOpening, confirmed_openers};
-use gainsay_protocol::lifecycle::{JobState, job_transition, rejection, window_closes};
-use gainsay_protocol::{Closing, Effect, Open, OwnerId};
+use gainsay_protocol::lifecycle::{JobState, job_transition, longest_decision_ms, rejection, window_closes};
+use gainsay_protocol::{Closing, Effect, Open, OwnerId, ServiceTime};
 use serde_json::json;
 
 use super::jobs::{decode_claim, refund};
 use super::work::{About, Work, retrying};
 use super::{App, AppResult};
 use crate::bus::Topic;
+use crate::store::bonds::{self, BondEnd};
 use crate::store::claims::{self, RejectedBecause, Settlement, StoredClaim};
-use crate::store::disputes::{self, BondEnd, StoredDispute};
+use crate::store::disputes::{self, StoredDispute};
 use crate::store::jobs::{self, StoredJob};
-use crate::store::ledger::{self, HoldCause, StoredHold};
+use crate::store::ledger::{self, HoldCause, HoldEnd, StoredHold};
 use crate::store::{StoreError, parties};
 
 /// Why a claim is rejected, and who earns by it.
@@ -125,7 +126,7 @@ impl App {
         Ok(())
     }
 
-    async fn close_disputes_on(
+    pub(super) async fn close_disputes_on(
         &self,
         work: &mut Work<'_>,
         claim: &StoredClaim,
@@ -181,9 +182,9 @@ impl App {
         worker: PartyId,
     ) -> AppResult<()> {
         let now = work.now().await?;
-        let bond = disputes::lock_bond(&mut work.tx, challenger, worker).await?;
+        let bond = bonds::lock(&mut work.tx, challenger, worker).await?;
         let bond = bond.ok_or(StoreError::Corrupt { what: "the bond of an open dispute" })?;
-        disputes::end_bond(&mut work.tx, bond.id, BondEnd::Forfeited, now).await?;
+        bonds::end(&mut work.tx, bond.id, BondEnd::Forfeited, now).await?;
         let about = About::claim(claim.job, claim.id).dispute(dispute).party(challenger);
         work.post(about, rules::forfeit_bond(dispute, bond.owner, bond.amount));
         let hold = StoredHold {
@@ -209,13 +210,17 @@ impl App {
         retrying(|| async {
             let mut work = Work::begin(self).await?;
             let now = work.now().await?;
-            let due = ledger::lock_due_holds(&mut work.tx, now, self.config().limits.reconcile_batch).await?;
+            // Whoever delays the decision of its job delays the payout by no more than the longest that a job can take.
+            let longest = longest_decision_ms(&self.config().parameters);
+            let overdue = ServiceTime(now.0.saturating_sub_unsigned(longest));
+            let batch = self.config().limits.reconcile_batch;
+            let due = ledger::lock_due_holds(&mut work.tx, now, overdue, batch).await?;
             for hold in &due {
                 match hold.cause {
                     HoldCause::Stake => self.pay_conviction(&mut work, hold).await?,
                     HoldCause::Bond => self.pay_forfeit(&mut work, hold),
                 }
-                ledger::release_hold(&mut work.tx, hold, now).await?;
+                ledger::end_hold(&mut work.tx, hold, HoldEnd::Released, now).await?;
             }
             work.finish().await?;
             Ok(due.len())
@@ -255,12 +260,12 @@ async fn owner_of(work: &mut Work<'_>, challenger: PartyId) -> AppResult<OwnerId
 }
 
 async fn return_bond_if_idle(work: &mut Work<'_>, challenger: PartyId, worker: PartyId) -> AppResult<()> {
-    let Some(bond) = disputes::lock_bond(&mut work.tx, challenger, worker).await? else { return Ok(()) };
-    if disputes::bond_is_busy(&mut work.tx, bond.id).await? {
+    let Some(bond) = bonds::lock(&mut work.tx, challenger, worker).await? else { return Ok(()) };
+    if bonds::is_busy(&mut work.tx, bond.id).await? {
         return Ok(());
     }
     let now = work.now().await?;
-    disputes::end_bond(&mut work.tx, bond.id, BondEnd::Returned, now).await?;
+    bonds::end(&mut work.tx, bond.id, BondEnd::Returned, now).await?;
     let about = About::default().party(challenger);
     work.post(about, rules::return_bond(bond.owner, bond.amount));
     work.event("bond_returned", about, json!({ "amount": bond.amount.0 }));

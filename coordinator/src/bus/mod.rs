@@ -83,6 +83,12 @@ impl Quota {
         let per_minute = if per_minute == 0 { 1 } else { per_minute };
         Self { burst, every: Duration::from_micros(60_000_000 / per_minute as u64) }
     }
+
+    /// Requests granted in a minute in the long run.
+    #[must_use]
+    pub fn rate_per_minute(&self) -> u32 {
+        u32::try_from(60_000_000 / self.every.as_micros().max(1)).unwrap_or(u32::MAX)
+    }
 }
 
 /// The answer to [`Bus::admit`].

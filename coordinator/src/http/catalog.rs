@@ -1,4 +1,5 @@
-//! Which model a request means, remembered: a model that takes jobs never changes.
+//! Which model a request means, remembered: what a model is never changes, and whether it still takes jobs is looked at
+//! again with every submission.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use gainsay_commitment::ModelId;
 
 use super::error::ApiError;
 use super::state::HttpState;
-use crate::app::ModelView;
+use crate::app::{ModelState, ModelView};
 
 /// Models that take jobs, by the words that requests used for them.
 #[derive(Debug, Default)]
@@ -26,6 +27,10 @@ impl Catalog {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(word.to_owned(), Arc::clone(model));
     }
+
+    fn forget(&self, word: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(word);
+    }
 }
 
 /// The model of this id or name, if it takes jobs.
@@ -34,16 +39,24 @@ impl Catalog {
 /// another model under it.
 pub(super) async fn resolve(state: &HttpState, word: &str) -> Result<Arc<ModelView>, ApiError> {
     if let Some(model) = state.catalog.get(word) {
-        return Ok(model);
+        let id = model.id;
+        let current = state.call(move |app| async move { app.model(id).await }).await?;
+        if current.state == ModelState::Serving {
+            return Ok(model);
+        }
+        state.catalog.forget(word);
     }
     let model = Arc::new(look_up(state, word).await?);
-    if !model.serving {
+    if model.state == ModelState::Incomplete {
         let missing = model.missing.len();
         let sentence =
             format!("The model takes no jobs yet: {missing} of its files are still to be uploaded");
         return Err(ApiError::new(ErrorCode::ModelIncomplete, sentence).param("model"));
     }
-    state.catalog.keep(word, &model);
+    // A withdrawn model is refused where the job would be made, in the same words for all routes.
+    if model.state == ModelState::Serving {
+        state.catalog.keep(word, &model);
+    }
     Ok(model)
 }
 
@@ -54,7 +67,7 @@ pub(super) async fn by_id(state: &HttpState, id: ModelId) -> Result<Arc<ModelVie
         return Ok(model);
     }
     let model = Arc::new(state.call(move |app| async move { app.model(id).await }).await?);
-    if model.serving {
+    if model.state == ModelState::Serving {
         state.catalog.keep(&word, &model);
     }
     Ok(model)
@@ -68,7 +81,7 @@ async fn look_up(state: &HttpState, word: &str) -> Result<ModelView, ApiError> {
     let models = state.call(|app| async move { app.models().await }).await?;
     let mut namesakes = models.into_iter().filter(|model| model.model.manifest().name == word).peekable();
     let oldest = namesakes.peek().cloned();
-    namesakes.find(|model| model.serving).or(oldest).ok_or_else(|| {
+    namesakes.find(|model| model.state == ModelState::Serving).or(oldest).ok_or_else(|| {
         let sentence = "No model has this name or id; GET /v1/models lists them";
         ApiError::new(ErrorCode::UnknownModel, sentence).param("model")
     })

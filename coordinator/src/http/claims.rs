@@ -75,6 +75,7 @@ pub(super) async fn list(request: HttpRequest, state: Data<HttpState>) -> Result
             ClaimState::Open => app::ClaimState::Pending,
             ClaimState::Finalized => app::ClaimState::Finalized,
             ClaimState::Rejected => app::ClaimState::Rejected,
+            ClaimState::Voided => app::ClaimState::Voided,
         }),
         worker: filter.worker,
         after: filter.after,

@@ -1,9 +1,12 @@
 //! Limits and times of the HTTP side. All have defaults that suit one machine.
 
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use gainsay_startup::{Settings, Visitor};
+
 use crate::bus::Quota;
-use crate::config::ConfigError;
+use crate::config::visit_time;
 
 /// How the service behaves towards clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,68 +65,59 @@ impl Default for HttpConfig {
     }
 }
 
-impl HttpConfig {
-    /// Reads `GAINSAY_HTTP_…` settings through `lookup`, usually the process environment.
-    ///
-    /// # Errors
-    /// The first setting that is unusable.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
-        let counts = [
-            ("GAINSAY_HTTP_THREADS", &mut config.threads),
-            ("GAINSAY_HTTP_CONNECTIONS_PER_THREAD", &mut config.connections_per_thread),
-            ("GAINSAY_HTTP_SEQUENCES_PER_JOB", &mut config.sequences_per_job),
-            ("GAINSAY_HTTP_TOKENS_PER_JOB", &mut config.tokens_per_job),
-            ("GAINSAY_HTTP_EVENT_STREAMS", &mut config.event_streams),
-        ];
-        for (name, into) in counts {
-            if let Some(count) = positive(name, lookup(name))? {
-                *into = usize::try_from(count).unwrap_or(usize::MAX);
-            }
-        }
-        let times = [
-            ("GAINSAY_HTTP_HEADERS_MS", &mut config.headers_time),
-            ("GAINSAY_HTTP_BODY_MS", &mut config.body_time),
-            ("GAINSAY_HTTP_ANSWER_MS", &mut config.answer_time),
-            ("GAINSAY_HTTP_DRAIN_MS", &mut config.drain),
-        ];
-        for (name, into) in times {
-            if let Some(ms) = positive(name, lookup(name))? {
-                *into = Duration::from_millis(ms);
-            }
-        }
+impl Settings for HttpConfig {
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visit_count(&mut self.threads, "http_threads", visitor);
+        visit_count(&mut self.connections_per_thread, "http_connections_per_thread", visitor);
+        visit_time(&mut self.headers_time, "http_headers_ms", visitor);
+        visit_time(&mut self.body_time, "http_body_ms", visitor);
+        visit_time(&mut self.answer_time, "http_answer_ms", visitor);
+        visit_count(&mut self.sequences_per_job, "http_sequences_per_job", visitor);
+        visit_count(&mut self.tokens_per_job, "http_tokens_per_job", visitor);
+        visit_count(&mut self.event_streams, "http_event_streams", visitor);
+        visit_time(&mut self.event_heartbeat, "http_event_heartbeat_ms", visitor);
+        visit_time(&mut self.event_stall, "http_event_stall_ms", visitor);
         let rates = [
-            ("GAINSAY_HTTP_REGISTRATIONS_PER_MINUTE", &mut config.registrations),
-            ("GAINSAY_HTTP_SUBMISSIONS_PER_MINUTE", &mut config.submissions),
-            ("GAINSAY_HTTP_LEASES_PER_MINUTE", &mut config.leases),
-            ("GAINSAY_HTTP_OPENINGS_PER_MINUTE", &mut config.openings),
+            ("http_registrations_burst", "http_registrations_per_minute", &mut self.registrations),
+            ("http_submissions_burst", "http_submissions_per_minute", &mut self.submissions),
+            ("http_leases_burst", "http_leases_per_minute", &mut self.leases),
+            ("http_openings_burst", "http_openings_per_minute", &mut self.openings),
         ];
-        for (name, into) in rates {
-            if let Some(rate) = positive(name, lookup(name))? {
-                *into = Quota::per_minute(into.burst, u32::try_from(rate).unwrap_or(u32::MAX));
-            }
+        for (burst, rate, quota) in rates {
+            visit_quota(quota, burst, rate, visitor);
         }
-        Ok(config)
+        visit_time(&mut self.drain, "http_drain_ms", visitor);
     }
 }
 
-/// A setting above zero, where it is set.
-fn positive(name: &'static str, value: Option<String>) -> Result<Option<u64>, ConfigError> {
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    match value.parse() {
-        Ok(number) if number > 0 => Ok(Some(number)),
-        _ => Err(ConfigError::Invalid { name, value, expected: "a whole number above zero" }),
+/// A count above zero.
+fn visit_count(count: &mut usize, name: &'static str, visitor: &mut impl Visitor) {
+    let mut shown = NonZeroUsize::new(*count).unwrap_or(NonZeroUsize::MIN);
+    visitor.value(name, &mut shown);
+    *count = shown.get();
+}
+
+fn visit_quota(quota: &mut Quota, burst: &'static str, rate: &'static str, visitor: &mut impl Visitor) {
+    let shown = NonZeroU32::new(quota.rate_per_minute()).unwrap_or(NonZeroU32::MIN);
+    let (mut at_once, mut per_minute) = (NonZeroU32::new(quota.burst).unwrap_or(NonZeroU32::MIN), shown);
+    visitor.value(burst, &mut at_once);
+    visitor.value(rate, &mut per_minute);
+    quota.burst = at_once.get();
+    if per_minute != shown {
+        *quota = Quota::per_minute(quota.burst, per_minute.get());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gainsay_startup::{Layers, SettingsError};
+
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<HttpConfig, ConfigError> {
-        HttpConfig::from_lookup(|name| {
-            pairs.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned())
-        })
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<HttpConfig, SettingsError> {
+        let mut config = HttpConfig::default();
+        let layers = Layers::default().variables(pairs.iter().copied());
+        gainsay_startup::read("coordinator", &mut config, &layers).map(|()| config)
     }
 
     #[test]
@@ -132,7 +126,8 @@ mod tests {
         let config =
             read(&[("GAINSAY_HTTP_ANSWER_MS", "1500"), ("GAINSAY_HTTP_LEASES_PER_MINUTE", "60")]).unwrap();
         assert_eq!(config.answer_time, Duration::from_millis(1_500));
-        assert_eq!(config.leases.every, Duration::from_secs(1));
+        let leases = HttpConfig::default().leases;
+        assert_eq!(config.leases, Quota { every: Duration::from_secs(1), ..leases });
         assert_eq!(config.registrations, HttpConfig::default().registrations);
     }
 

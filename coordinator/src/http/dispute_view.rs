@@ -197,7 +197,7 @@ fn move_view(
         place,
         bytes: bytes as u64,
         witness_bytes: witness,
-        referee_us: None,
+        referee_us: entry.referee_us,
         at_ms: entry.at.0,
     }
 }

@@ -10,7 +10,7 @@ use gainsay_api::schema;
 use gainsay_commitment::{Canonical, DisputeId, PartyId};
 use gainsay_protocol::{Dispute, SignedMove};
 
-use super::auth::{Challenger, Player, Signed};
+use super::auth::{Challenger, Operator, Player, Signed};
 use super::dispute_view::{self, Parties};
 use super::error::ApiError;
 use super::state::HttpState;
@@ -71,6 +71,23 @@ fn check_signer(bytes: &[u8], party: PartyId) -> Result<(), ApiError> {
     }
     let sentence = "The move is signed by another key than the request: a party posts its own moves";
     Err(ApiError::new(ErrorCode::Forbidden, sentence))
+}
+
+/// `POST /v1/disputes/{id}/resume`, by the operator: the clocks run again that a failed referee had stopped.
+#[utoipa::path(
+    post, path = "/v1/disputes/{id}/resume", operation_id = "resume_dispute", tag = "disputes",
+    summary = "Let the clocks run again that a failed referee had stopped",
+    params(("id" = schema::DisputeId, Path, description = "The dispute")),
+    responses((status = 200, description = "The dispute", body = DisputeView)),
+)]
+pub(super) async fn resume(
+    request: HttpRequest,
+    _: Operator,
+    state: Data<HttpState>,
+) -> Result<Json<DisputeView>, ApiError> {
+    let id: DisputeId = request::id(&request, "dispute")?;
+    let dispute = state.call(move |app| async move { app.resume_dispute(id).await }).await?;
+    view(&state, dispute).await.map(Json)
 }
 
 /// `GET /v1/disputes/{id}`.

@@ -79,8 +79,12 @@ async fn answers(state: &HttpState, owner: OwnerId, jobs: Vec<JobView>) -> Resul
     let mut answered = Vec::with_capacity(ids.len());
     for id in &ids {
         let job = wait(state, owner, *id, deadline).await?.ok_or_else(|| going_on(&ids))?;
-        if job.state == JobState::Refunded {
-            let sentence = "No attempt at this job stood; its price was refunded";
+        if matches!(job.state, JobState::Refunded | JobState::Voided) {
+            let sentence = if job.state == JobState::Refunded {
+                "No attempt at this job stood; its price was refunded"
+            } else {
+                "The model's arithmetic was withdrawn; the price was refunded (GET /v1/voids says why)"
+            };
             return Err(ApiError::new(ErrorCode::JobFailed, sentence).with_jobs(ids));
         }
         let claim = job.claim.clone().filter(|claim| claim.finality != Finality::Revoked);

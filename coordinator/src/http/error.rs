@@ -153,6 +153,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         C::AlreadyRegistered
         | C::NameTaken
         | C::ModelIncomplete
+        | C::ProfileVoided
         | C::BlobNotWanted
         | C::NotCancellable
         | C::JobPending
@@ -162,6 +163,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | C::DuplicateDispute
         | C::DisputeOver
         | C::DisputeUndecided
+        | C::DisputeNotPaused
         | C::WrongTurn
         | C::StaleMove
         | C::ClockExpired => StatusCode::CONFLICT,
@@ -219,6 +221,8 @@ fn code(error: &AppError) -> ErrorCode {
         E::UnknownOwner(_) => C::UnknownAccount,
         E::UnknownModel(_) => C::UnknownModel,
         E::ModelIncomplete { .. } => C::ModelIncomplete,
+        E::ProfileVoided { .. } => C::ProfileVoided,
+        E::InvalidReason { .. } => C::InvalidRequest,
         E::InvalidManifest(_) => C::InvalidManifest,
         E::ManifestIdMismatch { .. } => C::ModelIdMismatch,
         E::UnknownBlob(_) => C::UnknownBlob,
@@ -250,6 +254,7 @@ fn code(error: &AppError) -> ErrorCode {
 pub(super) fn move_code(reason: &str) -> ErrorCode {
     match reason {
         "dispute_ended" => ErrorCode::DisputeOver,
+        "dispute_not_paused" => ErrorCode::DisputeNotPaused,
         "dispute_paused" => ErrorCode::RefereeFailed,
         "move_late" => ErrorCode::ClockExpired,
         "window_closed" => ErrorCode::WindowClosed,

@@ -109,6 +109,11 @@ async fn translate(state: &HttpState, event: &Event) -> Result<Option<EventKind>
             let amount = state.call(move |app| async move { app.job_facts(job).await }).await?.price.0;
             EventKind::JobRefunded { job, amount }
         }
+        "job_voided" => EventKind::JobVoided { job: row.job()?, amount: row.number("refunded")? },
+        "profile_voided" => EventKind::ProfileVoided {
+            arithmetic: row.text("arithmetic")?.to_owned(),
+            reason: row.text("reason")?.to_owned(),
+        },
         "dispute_opened" => dispute_opened(state, &row).await?,
         "dispute_moved" => return dispute_moved(state, &row).await,
         "move_refused" => EventKind::MoveRefused {
@@ -216,10 +221,9 @@ async fn dispute_opened(state: &HttpState, row: &Row<'_>) -> Result<EventKind, A
 async fn dispute_moved(state: &HttpState, row: &Row<'_>) -> Result<Option<EventKind>, ApiError> {
     let seq = row.number("seq")?;
     let view = view(state, row).await?;
-    let Some(mut moved) = view.moves.into_iter().find(|moved| i64::from(moved.sequence) == seq) else {
+    let Some(moved) = view.moves.into_iter().find(|moved| i64::from(moved.sequence) == seq) else {
         return Ok(None);
     };
-    moved.referee_us = row.optional_number("referee_us");
     let phase = row.text("phase")?;
     let turn = Phase::ALL.into_iter().find(|known| known.name() == phase).and_then(Phase::turn);
     Ok(Some(EventKind::DisputeMoved {

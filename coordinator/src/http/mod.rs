@@ -5,6 +5,7 @@
 //! gives refusals their status and code, [`observe`] writes the log and the headers.
 
 mod accounts;
+mod audit;
 mod auth;
 mod blobs;
 mod body;
@@ -33,6 +34,7 @@ mod routes;
 mod state;
 mod submission;
 mod views;
+mod voids;
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -145,5 +147,10 @@ fn routes() -> Routes {
         .get("/v1/disputes/{id}", disputes::read)
         .post("/v1/disputes/{id}/moves", disputes::play)
         .get("/v1/disputes/{id}/evidence", disputes::evidence)
+        .post("/v1/disputes/{id}/resume", disputes::resume)
+        .get("/v1/voids", voids::list)
+        .post("/v1/voids", voids::void)
+        .get("/v1/audit/books", audit::books)
+        .get("/v1/audit/transactions", audit::transactions)
         .get("/v1/events", events::stream)
 }

@@ -246,7 +246,11 @@ fn model(model: &app::ModelView) -> Model {
         name: manifest.name.clone(),
         arithmetic: manifest.arithmetic.name(),
         layers: model.model.layer_count(),
-        state: if model.serving { "ready" } else { "incomplete" },
+        state: match model.state {
+            app::ModelState::Serving => "ready",
+            app::ModelState::Incomplete => "incomplete",
+            app::ModelState::Voided => "voided",
+        },
     }
 }
 

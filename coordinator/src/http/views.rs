@@ -49,7 +49,7 @@ pub(super) fn model(model: &ModelView, created: i64) -> WireModel {
             .tensors
             .iter()
             .fold(0, |sum: u64, tensor| sum.saturating_add(tensor.shape().bytes())),
-        complete: model.serving,
+        complete: model.is_serving(),
         missing: model.missing.iter().take(MISSING_SHOWN).copied().collect(),
     }
 }
@@ -69,7 +69,8 @@ fn job_state(state: JobState) -> WireJobState {
         JobState::Claimed => WireJobState::Claimed,
         JobState::Finalized => WireJobState::Finalized,
         JobState::Cancelled => WireJobState::Cancelled,
-        JobState::Refunded | JobState::Voided => WireJobState::Refunded,
+        JobState::Refunded => WireJobState::Refunded,
+        JobState::Voided => WireJobState::Voided,
     }
 }
 
@@ -113,7 +114,9 @@ pub(super) fn accepted(receipt: &Signed<ClaimReceipt>) -> ClaimAccepted {
     ClaimAccepted {
         id: receipt.body.claim,
         accepted_at_ms: receipt.body.time.0,
-        window_closes_at_ms: receipt.body.window_closes.0,
+        window_closes_at_ms: receipt.body.terms.window_closes.0,
+        worker_allowance_ms: receipt.body.terms.worker_allowance_ms,
+        challenger_allowance_ms: receipt.body.terms.challenger_allowance_ms,
         countersignature: receipt.signature,
     }
 }
@@ -126,12 +129,8 @@ pub(super) fn claim(claim: &ClaimView, worker: PartyView, open_disputes: u32) ->
             lease_id: claim.lease,
             model: claim.model,
             worker,
-            state: match claim.finality {
-                Finality::Pending => ClaimState::Open,
-                Finality::Final => ClaimState::Finalized,
-                Finality::Revoked => ClaimState::Rejected,
-            },
-            finality: finality(claim.finality),
+            state: claim_state(claim.state),
+            finality: finality(claim.state.finality()),
             accepted_at_ms: claim.receipt.body.time.0,
             window_closes_at_ms: claim.window_ends.0,
             open_disputes,
@@ -147,20 +146,24 @@ pub(super) fn claim(claim: &ClaimView, worker: PartyView, open_disputes: u32) ->
     }
 }
 
+fn claim_state(state: app::ClaimState) -> ClaimState {
+    match state {
+        app::ClaimState::Pending => ClaimState::Open,
+        app::ClaimState::Finalized => ClaimState::Finalized,
+        app::ClaimState::Rejected => ClaimState::Rejected,
+        app::ClaimState::Voided => ClaimState::Voided,
+    }
+}
+
 pub(super) fn claim_summary(claim: &ListedClaim, worker: PartyView) -> WireClaimSummary {
-    let (state, finality) = match claim.state {
-        app::ClaimState::Pending => (ClaimState::Open, WireFinality::Pending),
-        app::ClaimState::Finalized => (ClaimState::Finalized, WireFinality::Final),
-        app::ClaimState::Rejected | app::ClaimState::Voided => (ClaimState::Rejected, WireFinality::Revoked),
-    };
     WireClaimSummary {
         id: claim.id,
         job_id: claim.job,
         lease_id: claim.lease,
         model: claim.model,
         worker,
-        state,
-        finality,
+        state: claim_state(claim.state),
+        finality: finality(claim.state.finality()),
         accepted_at_ms: claim.posted.0,
         window_closes_at_ms: claim.window_ends.0,
         open_disputes: claim.open_disputes,

@@ -26,6 +26,8 @@ pub struct Round {
     pub claims: usize,
     /// Holds paid out.
     pub holds: usize,
+    /// Jobs and holds of withdrawn profiles, given back.
+    pub voided: usize,
 }
 
 /// Brings about everything that is due now, in batches, until nothing is left. Does not move service time.
@@ -41,13 +43,16 @@ pub async fn run_due(app: &App) -> AppResult<Round> {
         // Each is tried whatever became of the others: one that fails must not keep the rest from what is due.
         let (leases, disputes) = (app.reclaim_leases().await, app.expire_disputes().await);
         let (claims, holds) = (app.finalize_claims().await, app.pay_out_holds().await);
-        let round = Round { leases: leases?, disputes: disputes?, claims: claims?, holds: holds? };
+        let voided = app.give_back_voided().await;
+        let round =
+            Round { leases: leases?, disputes: disputes?, claims: claims?, holds: holds?, voided: voided? };
         total.leases += round.leases;
         total.disputes += round.disputes;
         total.claims += round.claims;
         total.holds += round.holds;
-        let Round { leases, disputes, claims, holds } = round;
-        if [leases, disputes, claims, holds].iter().all(|found| *found < batch) {
+        total.voided += round.voided;
+        let Round { leases, disputes, claims, holds, voided } = round;
+        if [leases, disputes, claims, holds, voided].iter().all(|found| *found < batch) {
             return Ok(total);
         }
     }

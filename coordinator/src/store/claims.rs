@@ -2,18 +2,14 @@
 
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, Signature, TensorCommitment, TraceRoot};
 use gainsay_protocol::lifecycle::ClaimState;
-use gainsay_protocol::{Amount, JobId, LeaseId, OwnerId, ServiceTime};
+use gainsay_protocol::{Amount, DisputeTerms, JobId, LeaseId, OwnerId, ServiceTime};
 use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{Connection, StoreError, StoreResult, bytes, failed, uuid};
 
-const STATES: [ClaimState; 4] =
-    [ClaimState::Pending, ClaimState::Finalized, ClaimState::Rejected, ClaimState::Voided];
-
 pub(super) fn parse_state(text: &str) -> StoreResult<ClaimState> {
-    let found = STATES.into_iter().find(|state| state.name() == text);
-    found.ok_or(StoreError::Corrupt { what: "a claim's state" })
+    ClaimState::parse(text).ok_or(StoreError::Corrupt { what: "a claim's state" })
 }
 
 /// What rejected a claim.
@@ -74,8 +70,8 @@ pub struct StoredClaim {
     pub stake: Amount,
     /// When it was received.
     pub posted: ServiceTime,
-    /// When its window was to close, as countersigned.
-    pub receipt_closes: ServiceTime,
+    /// The terms of disputes on it, as countersigned.
+    pub terms: DisputeTerms,
     /// When its window closes.
     pub window_ends: ServiceTime,
     /// Disputes not decided.
@@ -98,6 +94,8 @@ struct ClaimRow {
     stake: i64,
     posted_ms: i64,
     receipt_closes_ms: i64,
+    worker_allowance_ms: i64,
+    challenger_allowance_ms: i64,
     window_ends_ms: i64,
     open_disputes: i32,
 }
@@ -118,7 +116,11 @@ impl ClaimRow {
             device: self.device,
             stake: Amount(self.stake),
             posted: ServiceTime(self.posted_ms),
-            receipt_closes: ServiceTime(self.receipt_closes_ms),
+            terms: DisputeTerms {
+                window_closes: ServiceTime(self.receipt_closes_ms),
+                worker_allowance_ms: self.worker_allowance_ms.unsigned_abs(),
+                challenger_allowance_ms: self.challenger_allowance_ms.unsigned_abs(),
+            },
             window_ends: ServiceTime(self.window_ends_ms),
             open_disputes: self.open_disputes.unsigned_abs(),
         })
@@ -136,8 +138,9 @@ pub async fn insert(
 ) -> StoreResult<()> {
     sqlx::query(
         "insert into claims (job_id, claim_id, lease_id, worker_id, owner_id, model_id, state, signed, trace_root,
-                countersignature, device, stake, posted_ms, receipt_closes_ms, window_ends_ms)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+                countersignature, device, stake, posted_ms, receipt_closes_ms, worker_allowance_ms,
+                challenger_allowance_ms, window_ends_ms)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
     )
     .bind(uuid(claim.job.0))
     .bind(claim.id.as_bytes().as_slice())
@@ -152,7 +155,9 @@ pub async fn insert(
     .bind(&claim.device)
     .bind(claim.stake.0)
     .bind(claim.posted.0)
-    .bind(claim.receipt_closes.0)
+    .bind(claim.terms.window_closes.0)
+    .bind(i64::try_from(claim.terms.worker_allowance_ms).unwrap_or(i64::MAX))
+    .bind(i64::try_from(claim.terms.challenger_allowance_ms).unwrap_or(i64::MAX))
     .bind(claim.window_ends.0)
     .execute(&mut *conn)
     .await
@@ -178,7 +183,8 @@ pub async fn insert(
 pub async fn get(conn: &mut Connection, id: ClaimId) -> StoreResult<Option<StoredClaim>> {
     let row: Option<ClaimRow> = sqlx::query_as(
         "select claim_id, job_id, lease_id, worker_id, owner_id, model_id, state, signed, trace_root,
-                countersignature, device, stake, posted_ms, receipt_closes_ms, window_ends_ms, open_disputes
+                countersignature, device, stake, posted_ms, receipt_closes_ms, worker_allowance_ms,
+                challenger_allowance_ms, window_ends_ms, open_disputes
             from claims where claim_id = $1",
     )
     .bind(id.as_bytes().as_slice())
@@ -195,7 +201,8 @@ pub async fn get(conn: &mut Connection, id: ClaimId) -> StoreResult<Option<Store
 pub async fn of_lease(conn: &mut Connection, job: JobId, lease: LeaseId) -> StoreResult<Option<StoredClaim>> {
     let row: Option<ClaimRow> = sqlx::query_as(
         "select claim_id, job_id, lease_id, worker_id, owner_id, model_id, state, signed, trace_root,
-                countersignature, device, stake, posted_ms, receipt_closes_ms, window_ends_ms, open_disputes
+                countersignature, device, stake, posted_ms, receipt_closes_ms, worker_allowance_ms,
+                challenger_allowance_ms, window_ends_ms, open_disputes
             from claims where job_id = $1 and lease_id = $2 for no key update",
     )
     .bind(uuid(job.0))
@@ -213,7 +220,8 @@ pub async fn of_lease(conn: &mut Connection, job: JobId, lease: LeaseId) -> Stor
 pub async fn lock(conn: &mut Connection, job: JobId, id: ClaimId) -> StoreResult<Option<StoredClaim>> {
     let row: Option<ClaimRow> = sqlx::query_as(
         "select claim_id, job_id, lease_id, worker_id, owner_id, model_id, state, signed, trace_root,
-                countersignature, device, stake, posted_ms, receipt_closes_ms, window_ends_ms, open_disputes
+                countersignature, device, stake, posted_ms, receipt_closes_ms, worker_allowance_ms,
+                challenger_allowance_ms, window_ends_ms, open_disputes
             from claims where job_id = $1 and claim_id = $2 for no key update",
     )
     .bind(uuid(job.0))
@@ -277,6 +285,24 @@ pub async fn reject(
     .execute(conn)
     .await
     .map_err(failed("reject a claim"))?;
+    Ok(())
+}
+
+/// Voids a pending claim on which no dispute is open any more.
+///
+/// # Errors
+/// The database.
+pub async fn void(conn: &mut Connection, job: JobId, id: ClaimId, at: ServiceTime) -> StoreResult<()> {
+    sqlx::query(
+        "update claims set state = 'voided', decided_ms = $3
+            where job_id = $1 and claim_id = $2 and state = 'pending'",
+    )
+    .bind(uuid(job.0))
+    .bind(id.as_bytes().as_slice())
+    .bind(at.0)
+    .execute(conn)
+    .await
+    .map_err(failed("void a claim"))?;
     Ok(())
 }
 
@@ -385,7 +411,8 @@ pub async fn record_equivocation(
     Ok(done.rows_affected() > 0)
 }
 
-/// Jobs with a pending, undisputed claim whose window has closed, longest closed first. Not locked.
+/// Jobs with a pending, undisputed claim whose window has closed, longest closed first; those of withdrawn models are
+/// not among them. Not locked.
 ///
 /// # Errors
 /// The database.
@@ -393,6 +420,7 @@ pub async fn mature(conn: &mut Connection, now: ServiceTime, limit: i64) -> Stor
     let rows: Vec<Uuid> = sqlx::query_scalar(
         "select job_id from claims
             where state = 'pending' and open_disputes = 0 and window_ends_ms <= $1
+                and not exists (select 1 from models m where m.model_id = claims.model_id and m.state = 'voided')
             order by window_ends_ms limit $2",
     )
     .bind(now.0)
@@ -423,9 +451,11 @@ pub async fn lock_mature(
     .map_err(failed("lock jobs to finalize"))?;
     let rows: Vec<ClaimRow> = sqlx::query_as(
         "select claim_id, job_id, lease_id, worker_id, owner_id, model_id, state, signed, trace_root,
-                countersignature, device, stake, posted_ms, receipt_closes_ms, window_ends_ms, open_disputes
+                countersignature, device, stake, posted_ms, receipt_closes_ms, worker_allowance_ms,
+                challenger_allowance_ms, window_ends_ms, open_disputes
             from claims
             where job_id = any($1) and state = 'pending' and open_disputes = 0 and window_ends_ms <= $2
+                and not exists (select 1 from models m where m.model_id = claims.model_id and m.state = 'voided')
             order by job_id, claim_id for no key update skip locked",
     )
     .bind(locked)

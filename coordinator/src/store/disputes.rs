@@ -1,11 +1,9 @@
-//! Disputes: the fold, its countersigned log, what was revealed, and the bonds behind them.
+//! Disputes: the fold, its countersigned log, and what was revealed.
 
 use gainsay_commitment::{
     Canonical, ClaimId, DisputeId, MoveHash, PartyId, Signature, Signed, TensorCommitment,
 };
-use gainsay_protocol::{
-    Amount, Dispute, Entry, Event, JobId, OwnerId, Reveal, Reveals, Role, ServiceTime, Verdict,
-};
+use gainsay_protocol::{Dispute, Entry, Event, JobId, OwnerId, Reveal, Reveals, Role, ServiceTime, Verdict};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -396,6 +394,8 @@ pub struct StoredEntry {
     pub signed_move: Option<Vec<u8>>,
     /// The coordinator's signature over the record.
     pub countersignature: Signature,
+    /// How long the referee took over the move, µs, where it judged.
+    pub referee_us: Option<u64>,
     /// When.
     pub at: ServiceTime,
 }
@@ -409,6 +409,7 @@ struct EntryRow {
     record_hash: Vec<u8>,
     signed_move: Option<Vec<u8>>,
     countersignature: Vec<u8>,
+    referee_us: Option<i64>,
     at_ms: i64,
 }
 
@@ -427,6 +428,7 @@ impl EntryRow {
             hash: bytes("a record's hash", &self.record_hash)?,
             signed_move: self.signed_move,
             countersignature: bytes("a record's countersignature", &self.countersignature)?,
+            referee_us: self.referee_us.map(i64::unsigned_abs),
             at: ServiceTime(self.at_ms),
         })
     }
@@ -455,12 +457,13 @@ pub async fn append(
     job: JobId,
     entry: &Entry,
     countersignature: Signature,
+    referee_us: Option<u64>,
 ) -> StoreResult<()> {
     let record = &entry.record;
     sqlx::query(
         "insert into dispute_records (job_id, dispute_id, seq, kind, mover, record, record_hash, signed_move,
-                countersignature, at_ms)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                countersignature, referee_us, at_ms)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(uuid(job.0))
     .bind(record.dispute.as_bytes().as_slice())
@@ -471,6 +474,7 @@ pub async fn append(
     .bind(record.hash().as_bytes().as_slice())
     .bind(entry.signed_move.as_ref().map(gainsay_protocol::SignedMove::to_bytes))
     .bind(countersignature.as_bytes().as_slice())
+    .bind(referee_us.map(|us| i64::try_from(us).unwrap_or(i64::MAX)))
     .bind(record.time.0)
     .execute(conn)
     .await
@@ -484,8 +488,8 @@ pub async fn append(
 /// The database.
 pub async fn log(conn: &mut Connection, job: JobId, id: DisputeId) -> StoreResult<Vec<StoredEntry>> {
     let rows: Vec<EntryRow> = sqlx::query_as(
-        "select seq, kind, mover, record, record_hash, signed_move, countersignature, at_ms from dispute_records
-            where job_id = $1 and dispute_id = $2 order by seq",
+        "select seq, kind, mover, record, record_hash, signed_move, countersignature, referee_us, at_ms
+            from dispute_records where job_id = $1 and dispute_id = $2 order by seq",
     )
     .bind(uuid(job.0))
     .bind(id.as_bytes().as_slice())
@@ -584,114 +588,4 @@ pub async fn insert_reveal(
     .await
     .map_err(failed("keep a reveal"))?;
     Ok(())
-}
-
-// ── bonds ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-/// How a bond ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BondEnd {
-    /// Back to its challenger.
-    Returned,
-    /// Lost with a dispute.
-    Forfeited,
-}
-
-/// A bond on record.
-#[derive(Debug, Clone, Copy)]
-pub struct StoredBond {
-    /// Id.
-    pub id: [u8; 16],
-    /// Whose balances it is locked in.
-    pub owner: OwnerId,
-    /// How much.
-    pub amount: Amount,
-}
-
-/// Locks the bond that backs the disputes of this challenger against this worker, if there is one.
-///
-/// # Errors
-/// The database.
-pub async fn lock_bond(
-    conn: &mut Connection,
-    challenger: PartyId,
-    worker: PartyId,
-) -> StoreResult<Option<StoredBond>> {
-    let row: Option<(Uuid, Uuid, i64)> = sqlx::query_as(
-        "select bond_id, owner_id, amount from bonds
-            where challenger_id = $1 and worker_id = $2 and state = 'locked' for no key update",
-    )
-    .bind(challenger.as_bytes().as_slice())
-    .bind(worker.as_bytes().as_slice())
-    .fetch_optional(conn)
-    .await
-    .map_err(failed("lock a bond"))?;
-    Ok(row.map(|(id, owner, amount)| StoredBond {
-        id: id.into_bytes(),
-        owner: OwnerId(owner.into_bytes()),
-        amount: Amount(amount),
-    }))
-}
-
-/// Records a new bond.
-///
-/// # Errors
-/// The database.
-pub async fn insert_bond(
-    conn: &mut Connection,
-    bond: &StoredBond,
-    challenger: PartyId,
-    worker: PartyId,
-    at: ServiceTime,
-) -> StoreResult<()> {
-    sqlx::query(
-        "insert into bonds (bond_id, challenger_id, worker_id, owner_id, amount, state, locked_ms)
-            values ($1, $2, $3, $4, $5, 'locked', $6)",
-    )
-    .bind(uuid(bond.id))
-    .bind(challenger.as_bytes().as_slice())
-    .bind(worker.as_bytes().as_slice())
-    .bind(uuid(bond.owner.0))
-    .bind(bond.amount.0)
-    .bind(at.0)
-    .execute(conn)
-    .await
-    .map_err(failed("record a bond"))?;
-    Ok(())
-}
-
-/// Ends a bond.
-///
-/// # Errors
-/// The database.
-pub async fn end_bond(
-    conn: &mut Connection,
-    bond: [u8; 16],
-    end: BondEnd,
-    at: ServiceTime,
-) -> StoreResult<()> {
-    let state = match end {
-        BondEnd::Returned => "returned",
-        BondEnd::Forfeited => "forfeited",
-    };
-    sqlx::query("update bonds set state = $2, ended_ms = $3 where bond_id = $1 and state = 'locked'")
-        .bind(uuid(bond))
-        .bind(state)
-        .bind(at.0)
-        .execute(conn)
-        .await
-        .map_err(failed("end a bond"))?;
-    Ok(())
-}
-
-/// Whether a bond backs a dispute that is not decided.
-///
-/// # Errors
-/// The database.
-pub async fn bond_is_busy(conn: &mut Connection, bond: [u8; 16]) -> StoreResult<bool> {
-    sqlx::query_scalar("select exists (select 1 from disputes where bond_id = $1 and ended_ms is null)")
-        .bind(uuid(bond))
-        .fetch_one(conn)
-        .await
-        .map_err(failed("look for disputes of a bond"))
 }

@@ -216,6 +216,7 @@ pub async fn lock_next(
         "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
             from jobs
             where state = 'submitted' and model_id = $1
+                and exists (select 1 from models as m where m.model_id = $1 and m.state = 'serving')
                 and not exists (
                     select 1 from job_exclusions as e where e.job_id = jobs.job_id and e.owner_id = $2
                 )

@@ -16,6 +16,8 @@ pub enum LeaseState {
     Claimed,
     /// Heartbeat or deadline missed.
     Lost,
+    /// The operator withdrew the profile version.
+    Voided,
 }
 
 impl LeaseState {
@@ -24,11 +26,13 @@ impl LeaseState {
             Self::Held => "held",
             Self::Claimed => "claimed",
             Self::Lost => "lost",
+            Self::Voided => "voided",
         }
     }
 
     fn parse(text: &str) -> StoreResult<Self> {
-        let found = [Self::Held, Self::Claimed, Self::Lost].into_iter().find(|state| state.as_str() == text);
+        let all = [Self::Held, Self::Claimed, Self::Lost, Self::Voided];
+        let found = all.into_iter().find(|state| state.as_str() == text);
         found.ok_or(StoreError::Corrupt { what: "a lease's state" })
     }
 }
@@ -118,6 +122,22 @@ pub async fn lock(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<Stor
     .fetch_optional(conn)
     .await
     .map_err(failed("lock a lease"))?;
+    row.map(LeaseRow::read).transpose()
+}
+
+/// The lease that is held on a job.
+///
+/// # Errors
+/// The database.
+pub async fn held_on(conn: &mut Connection, job: JobId) -> StoreResult<Option<StoredLease>> {
+    let row: Option<LeaseRow> = sqlx::query_as(
+        "select lease_id, job_id, worker_id, owner_id, state, stake, expires_ms, deadline_ms
+            from leases where job_id = $1 and state = 'held'",
+    )
+    .bind(uuid(job.0))
+    .fetch_optional(conn)
+    .await
+    .map_err(failed("look up a job's lease"))?;
     row.map(LeaseRow::read).transpose()
 }
 

@@ -2,7 +2,7 @@
 //! zero, or that would overdraw an account.
 
 use gainsay_commitment::{ClaimId, DisputeId};
-use gainsay_protocol::ledger::{Account, Hold, Transaction};
+use gainsay_protocol::ledger::{Account, Transaction};
 use gainsay_protocol::{Amount, JobId, OwnerId, ServiceTime};
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -22,16 +22,6 @@ pub struct NewTransaction {
     pub claim: Option<ClaimId>,
     /// Which dispute.
     pub dispute: Option<DisputeId>,
-}
-
-fn holder(account: Account) -> Vec<u8> {
-    match account {
-        Account::Free(owner) | Account::Locked(owner) => owner.0.to_vec(),
-        Account::Escrow(job) => job.0.to_vec(),
-        Account::Held(Hold::Stake(claim)) => claim.to_bytes().to_vec(),
-        Account::Held(Hold::Bond(dispute)) => dispute.to_bytes().to_vec(),
-        Account::Treasury | Account::Outside => Vec::new(),
-    }
 }
 
 /// Posts transactions, all or none. All accounts are locked in one order; so a database transaction posts once, as
@@ -85,7 +75,7 @@ async fn insert_entries(conn: &mut Connection, transactions: &[NewTransaction]) 
         for posting in new.transaction.postings() {
             ids.push(uuid(new.id));
             kinds.push(posting.account.kind());
-            holders.push(holder(posting.account));
+            holders.push(posting.account.holder());
             amounts.push(posting.amount.0);
         }
     }
@@ -111,7 +101,7 @@ pub async fn balance(conn: &mut Connection, account: Account) -> StoreResult<Amo
     let balance: Option<i64> =
         sqlx::query_scalar("select balance from accounts where kind = $1 and holder = $2")
             .bind(account.kind())
-            .bind(holder(account))
+            .bind(account.holder())
             .fetch_optional(conn)
             .await
             .map_err(failed("read a balance"))?;
@@ -127,7 +117,7 @@ pub async fn lock_balance(conn: &mut Connection, account: Account) -> StoreResul
     let balance: Option<i64> =
         sqlx::query_scalar("select balance from accounts where kind = $1 and holder = $2 for no key update")
             .bind(account.kind())
-            .bind(holder(account))
+            .bind(account.holder())
             .fetch_optional(conn)
             .await
             .map_err(failed("lock a balance"))?;
@@ -340,25 +330,49 @@ impl HoldRow {
     }
 }
 
-/// Locks holds that are due: time is over, and for a stake, the job is decided. Those that others are paying out
-/// at this moment are passed over.
+/// Money held for claims on withdrawn models. Not locked.
+///
+/// # Errors
+/// The database.
+pub async fn holds_to_void(conn: &mut Connection, limit: i64) -> StoreResult<Vec<StoredHold>> {
+    let rows: Vec<HoldRow> = sqlx::query_as(
+        "select h.cause, h.job_id, h.claim_id, h.dispute_id, h.beneficiary_id, h.amount, h.release_ms
+            from holds h join claims c using (job_id, claim_id) join models m using (model_id)
+            where h.state = 'held' and m.state = 'voided'
+            order by h.holder limit $1",
+    )
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+    .map_err(failed("find holds to give back"))?;
+    rows.into_iter().map(HoldRow::read).collect()
+}
+
+/// Locks holds that are due: time is over, and for a stake, the job is decided or the time was over at `overdue`
+/// already. Those that others are paying out at this moment, and those of withdrawn models, are passed over.
 ///
 /// # Errors
 /// The database.
 pub async fn lock_due_holds(
     conn: &mut Connection,
     now: ServiceTime,
+    overdue: ServiceTime,
     limit: i64,
 ) -> StoreResult<Vec<StoredHold>> {
     let rows: Vec<HoldRow> = sqlx::query_as(
         "select cause, job_id, claim_id, dispute_id, beneficiary_id, amount, release_ms from holds
             where state = 'held' and release_ms <= $1
-                and (cause = 'bond'
+                and (cause = 'bond' or release_ms <= $2
                     or exists (select 1 from jobs j where j.job_id = holds.job_id and j.decided_ms is not null))
-            order by release_ms, holder limit $2
+                and not exists (
+                    select 1 from claims c join models m using (model_id)
+                        where c.job_id = holds.job_id and c.claim_id = holds.claim_id and m.state = 'voided'
+                )
+            order by release_ms, holder limit $3
             for no key update skip locked",
     )
     .bind(now.0)
+    .bind(overdue.0)
     .bind(limit)
     .fetch_all(conn)
     .await
@@ -366,14 +380,46 @@ pub async fn lock_due_holds(
     rows.into_iter().map(HoldRow::read).collect()
 }
 
-/// Notes that a hold was paid out.
+/// Where money goes that was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HoldEnd {
+    /// To whom it was due.
+    Released,
+    /// Back where it came from.
+    Voided,
+}
+
+/// Locks a hold that has not ended, if it has not.
 ///
 /// # Errors
 /// The database.
-pub async fn release_hold(conn: &mut Connection, hold: &StoredHold, at: ServiceTime) -> StoreResult<()> {
-    sqlx::query("update holds set state = 'released', released_ms = $2 where holder = $1 and state = 'held'")
+pub async fn lock_hold(conn: &mut Connection, hold: &StoredHold) -> StoreResult<bool> {
+    sqlx::query("select 1 from holds where holder = $1 and state = 'held' for no key update")
+        .bind(hold.holder()?)
+        .fetch_optional(conn)
+        .await
+        .map_err(failed("lock a hold"))
+        .map(|row| row.is_some())
+}
+
+/// Ends a hold.
+///
+/// # Errors
+/// The database.
+pub async fn end_hold(
+    conn: &mut Connection,
+    hold: &StoredHold,
+    end: HoldEnd,
+    at: ServiceTime,
+) -> StoreResult<()> {
+    let state = match end {
+        HoldEnd::Released => "released",
+        HoldEnd::Voided => "voided",
+    };
+    sqlx::query("update holds set state = $3, released_ms = $2 where holder = $1 and state = 'held'")
         .bind(hold.holder()?)
         .bind(at.0)
+        .bind(state)
         .execute(conn)
         .await
         .map_err(failed("release a hold"))?;

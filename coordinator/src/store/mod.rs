@@ -4,6 +4,8 @@
 //! [`Tx`]. Rows are locked in one order everywhere, so that transactions wait for each other and never deadlock:
 //! owner, worker, job, lease, claim, dispute, bond, hold, accounts; several of a kind in the order of their keys.
 
+pub mod audit;
+pub mod bonds;
 pub mod claims;
 pub mod clock;
 pub mod deployment;
@@ -15,6 +17,7 @@ pub mod ledger;
 pub mod models;
 pub mod parties;
 pub mod reads;
+pub mod voids;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -176,6 +179,15 @@ impl Store {
     /// No connection within ten seconds.
     pub async fn begin(&self) -> StoreResult<Tx> {
         self.pool.begin().await.map_err(failed("begin a transaction"))
+    }
+
+    /// Starts a transaction that sees the database as of one moment and changes nothing.
+    ///
+    /// # Errors
+    /// No connection within ten seconds.
+    pub async fn begin_snapshot(&self) -> StoreResult<Tx> {
+        let begin = "begin isolation level repeatable read read only";
+        self.pool.begin_with(begin).await.map_err(failed("begin a snapshot"))
     }
 
     /// Waits until all connections are closed.

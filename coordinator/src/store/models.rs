@@ -4,7 +4,7 @@ use gainsay_commitment::{ModelId, TensorCommitment};
 use gainsay_protocol::ServiceTime;
 use sqlx::FromRow;
 
-use super::{Connection, StoreResult, bytes, count, failed};
+use super::{Connection, StoreError, StoreResult, bytes, count, failed};
 use crate::blob::ReceivedFile;
 
 /// A model on record.
@@ -12,19 +12,41 @@ use crate::blob::ReceivedFile;
 pub struct StoredModel {
     /// Id.
     pub id: ModelId,
-    /// Whether all its files are stored.
-    pub serving: bool,
+    /// Whether it takes jobs.
+    pub state: ModelState,
+}
+
+/// Whether a model takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModelState {
+    /// Some of its files are still to be uploaded.
+    Incomplete,
+    /// It does.
+    Serving,
+    /// Its arithmetic profile was withdrawn.
+    Voided,
+}
+
+impl ModelState {
+    fn parse(text: &str) -> StoreResult<Self> {
+        match text {
+            "incomplete" => Ok(Self::Incomplete),
+            "serving" => Ok(Self::Serving),
+            "voided" => Ok(Self::Voided),
+            _ => Err(StoreError::Corrupt { what: "a model's state" }),
+        }
+    }
 }
 
 #[derive(FromRow)]
 struct ModelRow {
     model_id: Vec<u8>,
-    serving: bool,
+    state: String,
 }
 
 impl ModelRow {
     fn read(self) -> StoreResult<StoredModel> {
-        Ok(StoredModel { id: bytes("a model id", &self.model_id)?, serving: self.serving })
+        Ok(StoredModel { id: bytes("a model id", &self.model_id)?, state: ModelState::parse(&self.state)? })
     }
 }
 
@@ -93,12 +115,11 @@ pub async fn insert_files(conn: &mut Connection, id: ModelId, files: &[NeededFil
 /// # Errors
 /// The database.
 pub async fn get(conn: &mut Connection, id: ModelId) -> StoreResult<Option<StoredModel>> {
-    let row: Option<ModelRow> =
-        sqlx::query_as("select model_id, state = 'serving' as serving from models where model_id = $1")
-            .bind(id.as_bytes().as_slice())
-            .fetch_optional(conn)
-            .await
-            .map_err(failed("look up a model"))?;
+    let row: Option<ModelRow> = sqlx::query_as("select model_id, state from models where model_id = $1")
+        .bind(id.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await
+        .map_err(failed("look up a model"))?;
     row.map(ModelRow::read).transpose()
 }
 
@@ -107,12 +128,11 @@ pub async fn get(conn: &mut Connection, id: ModelId) -> StoreResult<Option<Store
 /// # Errors
 /// The database.
 pub async fn list(conn: &mut Connection) -> StoreResult<Vec<StoredModel>> {
-    let rows: Vec<ModelRow> = sqlx::query_as(
-        "select model_id, state = 'serving' as serving from models order by created_at, model_id",
-    )
-    .fetch_all(conn)
-    .await
-    .map_err(failed("list models"))?;
+    let rows: Vec<ModelRow> =
+        sqlx::query_as("select model_id, state from models order by created_at, model_id")
+            .fetch_all(conn)
+            .await
+            .map_err(failed("list models"))?;
     rows.into_iter().map(ModelRow::read).collect()
 }
 
@@ -236,4 +256,18 @@ pub async fn open_complete(conn: &mut Connection, hash: TensorCommitment) -> Sto
     .await
     .map_err(failed("open complete models"))?;
     rows.iter().map(|id| bytes("a model id", id)).collect()
+}
+
+/// Takes models out of service for good.
+///
+/// # Errors
+/// The database.
+pub async fn withdraw(conn: &mut Connection, ids: &[ModelId]) -> StoreResult<()> {
+    let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.as_bytes().to_vec()).collect();
+    sqlx::query("update models set state = 'voided' where model_id = any($1)")
+        .bind(ids)
+        .execute(conn)
+        .await
+        .map_err(failed("withdraw models"))?;
+    Ok(())
 }

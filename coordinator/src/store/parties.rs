@@ -236,6 +236,29 @@ pub async fn suspend_worker(conn: &mut Connection, key: PartyId, at: ServiceTime
     Ok(done.rows_affected() > 0)
 }
 
+/// Lets a suspended worker work again where nothing is left that it was convicted of: every claim of its that was
+/// rejected has its stake back, and it signed no two claims for one lease. Whether it did.
+///
+/// # Errors
+/// The database.
+pub async fn reinstate_worker(conn: &mut Connection, key: PartyId) -> StoreResult<bool> {
+    let done = sqlx::query(
+        "update workers set suspended_ms = null where worker_id = $1 and suspended_ms is not null
+            and not exists (
+                select 1 from claims c join holds h on h.holder = c.claim_id
+                    where c.worker_id = $1 and c.state = 'rejected' and h.state <> 'voided'
+            )
+            and not exists (
+                select 1 from equivocations e join leases l using (job_id, lease_id) where l.worker_id = $1
+            )",
+    )
+    .bind(key.as_bytes().as_slice())
+    .execute(conn)
+    .await
+    .map_err(failed("reinstate a worker"))?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Adds a challenger unless its key is registered already.
 ///
 /// # Errors

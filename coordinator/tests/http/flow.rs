@@ -9,7 +9,7 @@ use gainsay_api::client::Auth;
 use gainsay_api::jobs::{Finality, JobQuery, JobState, WaitFor};
 use gainsay_api::leases::LeaseRequest;
 use gainsay_commitment::Signed;
-use gainsay_protocol::{Claim, ClaimReceipt, ServiceTime};
+use gainsay_protocol::{Claim, ClaimReceipt, DisputeTerms, ServiceTime};
 use gainsay_testkit::OPERATOR_TOKEN;
 
 use crate::world::{FUNDS, World};
@@ -60,7 +60,11 @@ async fn honest_work_is_paid_when_its_window_has_closed() {
     let body = ClaimReceipt {
         claim: receipt.claim,
         time: ServiceTime(accepted.accepted_at_ms),
-        window_closes: ServiceTime(accepted.window_closes_at_ms),
+        terms: DisputeTerms {
+            window_closes: ServiceTime(accepted.window_closes_at_ms),
+            worker_allowance_ms: accepted.worker_allowance_ms,
+            challenger_allowance_ms: accepted.challenger_allowance_ms,
+        },
     };
     let countersigned = Signed { body, signer: world.test.id(), signature: receipt.countersignature };
     countersigned.verify().expect("the coordinator countersigned it");

@@ -456,7 +456,7 @@ async fn a_conviction_restarts_the_windows_of_the_workers_other_claims() {
     let id = claimed.open(&world, &claimed.opening(&challenger).unwrap()).await;
     claimed.play(&world, id, &cheat, &challenger).await;
     let view = world.app.claim(other.id).await.unwrap();
-    assert_eq!(view.window_ends, view.receipt.body.window_closes.plus(1_000));
+    assert_eq!(view.window_ends, view.receipt.body.terms.window_closes.plus(1_000));
     world.advance(parameters().window_ms - 1).await;
     assert_eq!(world.reconcile().await.claims, 0);
     world.advance(1).await;
@@ -597,7 +597,7 @@ async fn no_clock_runs_while_a_dispute_is_paused() {
     let paused = dispute.pause(world.app.now().await.unwrap()).unwrap();
     disputes::update(&mut conn, claimed.job, &dispute).await.unwrap();
     let nobodys = Signature::from_bytes([0; 64]);
-    disputes::append(&mut conn, claimed.job, &paused, nobodys).await.unwrap();
+    disputes::append(&mut conn, claimed.job, &paused, nobodys, None).await.unwrap();
 
     world.advance(10 * parameters().window_ms).await;
     assert_eq!(world.reconcile().await, Round::default(), "neither lost nor final");

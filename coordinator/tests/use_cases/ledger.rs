@@ -5,7 +5,7 @@ use sqlx::{Connection, PgConnection};
 use crate::support::World;
 
 const TRANSACTION: &str = "insert into ledger_transactions (transaction_id, event, at_ms)
-    values ('00000000-0000-0000-0000-000000000001', 'test', 0)";
+    values ('00000000-0000-0000-0000-000000000001', 'deposit', 0)";
 
 /// Runs statements in one transaction; the constraint or message that refused, if any.
 async fn refused_by(world: &World, statements: &[&'static str]) -> Option<String> {
@@ -27,8 +27,8 @@ fn name_of(error: &sqlx::Error) -> String {
 #[tokio::test]
 async fn entries_must_sum_to_zero_when_the_transaction_ends() {
     let world = World::new().await;
-    let one_sided =
-        "insert into ledger_entries values ('00000000-0000-0000-0000-000000000001', 'treasury', '', 5)";
+    let one_sided = "insert into ledger_entries
+        select '00000000-0000-0000-0000-000000000001', 'free', uuid_send(owner_id), 5 from owners limit 1";
     let refused = refused_by(&world, &[TRANSACTION, one_sided]).await;
     assert_eq!(refused.as_deref(), Some("ledger_entries_sum_to_zero"));
     let other_side =
@@ -37,7 +37,7 @@ async fn entries_must_sum_to_zero_when_the_transaction_ends() {
     world.check().await;
     // Adding to a transaction that is complete unbalances it.
     let late = "insert into ledger_entries select transaction_id, 'held', decode(repeat('00', 32), 'hex'), 1
-        from ledger_transactions where event = 'test'";
+        from ledger_transactions where transaction_id = '00000000-0000-0000-0000-000000000001'";
     assert_eq!(refused_by(&world, &[late]).await.as_deref(), Some("ledger_entries_sum_to_zero"));
     world.check().await;
 }

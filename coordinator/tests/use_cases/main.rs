@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers outside of tests fail the test that calls them")]
 
+mod audit;
 mod claims;
 mod clock;
 mod disputes;
@@ -12,3 +13,4 @@ mod models;
 mod parties;
 mod schema;
 mod support;
+mod voids;

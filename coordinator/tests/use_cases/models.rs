@@ -19,21 +19,24 @@ async fn a_model_takes_jobs_only_once_every_file_is_here() {
     let view = world.app.register_model(id, &manifest).await.unwrap();
     // The tokenizer is the one that the first model brought.
     assert_eq!(view.missing.len(), toy.weights.len());
-    assert!(!view.serving);
+    assert!(!view.is_serving());
     let input = toy.job(1, &[4]);
     let refused = world.app.submit_job(world.submitter, id, input.clone()).await;
     assert!(matches!(refused, Err(AppError::ModelIncomplete { .. })), "{refused:?}");
 
     for (index, file) in toy.weights.iter().enumerate() {
-        assert!(!world.app.model(id).await.unwrap().serving, "{index} of {} files", toy.weights.len());
+        assert!(!world.app.model(id).await.unwrap().is_serving(), "{index} of {} files", toy.weights.len());
         world.upload(file).await.unwrap();
     }
-    assert!(world.app.model(id).await.unwrap().serving);
+    assert!(world.app.model(id).await.unwrap().is_serving());
     world.app.submit_job(world.submitter, id, input).await.unwrap();
     world.check().await;
     assert_eq!(world.app.manifest_bytes(id).await.unwrap(), manifest);
     assert_eq!(world.app.models().await.unwrap().len(), 2);
-    assert!(world.app.register_model(id, &manifest).await.unwrap().serving, "registering again is harmless");
+    assert!(
+        world.app.register_model(id, &manifest).await.unwrap().is_serving(),
+        "registering again is harmless"
+    );
 }
 
 #[tokio::test]
@@ -91,9 +94,9 @@ async fn a_manifest_that_lies_about_a_length_harms_only_itself() {
     for file in &toy.weights {
         world.upload(file).await.unwrap();
     }
-    assert!(world.app.model(toy.model.id()).await.unwrap().serving);
+    assert!(world.app.model(toy.model.id()).await.unwrap().is_serving());
     let view = world.app.model(liar).await.unwrap();
-    assert_eq!((view.serving, view.missing), (false, vec![file]));
+    assert_eq!((view.is_serving(), view.missing), (false, vec![file]));
 }
 
 /// Honest parties refuse to load such a weight, so a claim over it would be checked by nobody.
@@ -114,7 +117,7 @@ async fn a_model_whose_weight_holds_a_refused_value_takes_no_jobs() {
         world.upload(file).await.unwrap();
     }
     let view = world.app.model(id).await.unwrap();
-    assert_eq!((view.serving, view.missing), (false, vec![file]));
+    assert_eq!((view.is_serving(), view.missing), (false, vec![file]));
     let refused = world.app.submit_job(world.submitter, id, toy.job(1, &[4])).await;
     assert!(matches!(refused, Err(AppError::ModelIncomplete { .. })), "{refused:?}");
 }

@@ -20,6 +20,8 @@ pub enum ClaimState {
     Finalized,
     /// It was proven wrong.
     Rejected,
+    /// The operator withdrew its arithmetic profile before it was decided.
+    Voided,
 }
 
 /// Answer to `POST /v1/claims`. Posting the same bytes again gives the same answer.
@@ -37,7 +39,11 @@ pub struct ClaimAccepted {
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
-    /// The coordinator's signature over claim and time.
+    /// The worker's time for all its turns of a dispute on the claim, in ms.
+    pub worker_allowance_ms: u64,
+    /// The challenger's, likewise.
+    pub challenger_allowance_ms: u64,
+    /// The coordinator's signature over all of these.
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Signature))]
     pub countersignature: Signature,
 }

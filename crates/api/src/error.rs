@@ -184,6 +184,8 @@ error_codes! {
     UnknownModel = "unknown_model", NotFoundError;
     /// The model store does not hold every tensor yet.
     ModelIncomplete = "model_incomplete", ConflictError;
+    /// The operator withdrew the arithmetic profile: it takes neither models nor jobs any more.
+    ProfileVoided = "profile_voided", ConflictError;
     /// The manifest hashes to another id than the path names.
     ModelIdMismatch = "model_id_mismatch", InvalidRequestError;
     /// The manifest does not validate.
@@ -240,6 +242,8 @@ error_codes! {
     DisputeOver = "dispute_over", ConflictError;
     /// What is asked for exists only once the dispute is over.
     DisputeUndecided = "dispute_undecided", ConflictError;
+    /// The dispute's clocks run: there is nothing to resume.
+    DisputeNotPaused = "dispute_not_paused", ConflictError;
     /// It is the other party's turn.
     WrongTurn = "wrong_turn", ConflictError;
     /// The move signs another sequence number or another previous move.

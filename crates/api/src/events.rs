@@ -313,6 +313,24 @@ pub enum EventKind {
         /// Its name.
         name: String,
     },
+    /// A job's arithmetic profile was withdrawn before its decision.
+    JobVoided {
+        /// The job.
+        #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
+        job: JobId,
+        /// Back to the submitter, in micro-credits.
+        #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
+        amount: i64,
+    },
+    /// The operator withdrew an arithmetic profile.
+    ProfileVoided {
+        /// Its name and version.
+        arithmetic: String,
+        /// Why.
+        reason: String,
+    },
     /// A type that this version of the crate does not know.
     #[serde(other)]
     Unknown,
@@ -337,6 +355,8 @@ impl EventKind {
             Self::WorkerSuspended { .. } => "worker_suspended",
             Self::Payment { .. } => "payment",
             Self::ModelReady { .. } => "model_ready",
+            Self::JobVoided { .. } => "job_voided",
+            Self::ProfileVoided { .. } => "profile_voided",
             Self::Unknown => "unknown",
         }
     }

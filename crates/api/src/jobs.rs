@@ -43,13 +43,15 @@ pub enum JobState {
     Cancelled,
     /// Decided: no attempt stood, the submitter has its money back.
     Refunded,
+    /// The operator withdrew the model's arithmetic profile before the decision; the submitter has its money back.
+    Voided,
 }
 
 impl JobState {
     /// Whether nothing can change any more.
     #[must_use]
     pub const fn is_decided(self) -> bool {
-        matches!(self, Self::Finalized | Self::Cancelled | Self::Refunded)
+        matches!(self, Self::Finalized | Self::Cancelled | Self::Refunded | Self::Voided)
     }
 }
 
@@ -62,7 +64,7 @@ pub enum Finality {
     Pending,
     /// The window has closed and no dispute proved it wrong.
     Final,
-    /// A dispute proved it wrong.
+    /// A dispute proved it wrong, or its arithmetic profile was withdrawn.
     Revoked,
 }
 

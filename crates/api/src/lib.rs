@@ -12,6 +12,7 @@
 //! `gainsay-protocol`'s, carried here as bytes.
 
 pub mod accounts;
+pub mod audit;
 pub mod claims;
 #[cfg(feature = "client")]
 pub mod client;
@@ -29,6 +30,7 @@ pub mod routes;
 #[cfg(feature = "openapi")]
 pub mod schema;
 pub mod signing;
+pub mod voids;
 pub mod wire;
 
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

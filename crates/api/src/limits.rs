@@ -1,5 +1,7 @@
 //! Sizes that both ends enforce. A server refuses what is larger with `body_too_large`; a client stops reading there.
 
+/// Bytes of the facts of an audit: every account that holds something, every undecided job.
+pub const MAX_BOOKS_BYTES: usize = 1 << 30;
 /// Largest JSON request body.
 pub const MAX_JSON_BYTES: usize = 1 << 20;
 /// Largest JSON answer: a claim's view holds its output and its job, in base64.

@@ -30,6 +30,11 @@
 //! | `POST /v1/disputes/{id}/moves` | the party whose turn it is, signed | signed move bytes → [`DisputeView`] |
 //! | `GET /v1/disputes/{id}/evidence` | anyone | → the evidence bundle's bytes |
 //! | `GET /v1/events` | anyone | → server-sent [`Event`]s; `Last-Event-ID` or `?after=` resumes |
+//! | `POST /v1/disputes/{id}/resume` | operator | empty → [`DisputeView`]: the clocks run again that a failed referee had stopped |
+//! | `POST /v1/voids` | operator | [`VoidProfile`] → [`VoidView`] |
+//! | `GET /v1/voids` | anyone | → [`VoidList`] |
+//! | `GET /v1/audit/books` | operator | → [`Books`]: the facts behind the balances, as of one moment |
+//! | `GET /v1/audit/transactions` | operator | → [`LedgerPage`], by [`LedgerQuery`] |
 //! | `GET /v1/info` | anyone | → [`Info`] |
 //! | `GET /health/live`, `GET /health/ready` | anyone | → [`Health`] |
 //!
@@ -60,6 +65,12 @@
 //! [`DisputeList`]: crate::disputes::DisputeList
 //! [`DisputeFilter`]: crate::disputes::DisputeFilter
 //! [`DisputeView`]: crate::disputes::DisputeView
+//! [`VoidProfile`]: crate::voids::VoidProfile
+//! [`VoidView`]: crate::voids::VoidView
+//! [`VoidList`]: crate::voids::VoidList
+//! [`Books`]: crate::audit::Books
+//! [`LedgerPage`]: crate::audit::LedgerPage
+//! [`LedgerQuery`]: crate::audit::LedgerQuery
 //! [`Event`]: crate::events::Event
 //! [`Info`]: crate::info::Info
 //! [`Health`]: crate::info::Health
@@ -97,6 +108,12 @@ pub const CLAIMS: &str = "/v1/claims";
 pub const DISPUTES: &str = "/v1/disputes";
 /// Server-sent events.
 pub const EVENTS: &str = "/v1/events";
+/// Withdrawn profile versions.
+pub const VOIDS: &str = "/v1/voids";
+/// The facts behind the balances.
+pub const BOOKS: &str = "/v1/audit/books";
+/// The ledger's log.
+pub const LEDGER: &str = "/v1/audit/transactions";
 /// The coordinator's identity, time and parameters.
 pub const INFO: &str = "/v1/info";
 /// Whether the process runs.
@@ -150,6 +167,12 @@ pub fn dispute(id: DisputeId) -> String {
 #[must_use]
 pub fn moves(id: DisputeId) -> String {
     format!("{DISPUTES}/{id}/moves")
+}
+
+/// `/v1/disputes/{id}/resume`.
+#[must_use]
+pub fn resume(id: DisputeId) -> String {
+    format!("{DISPUTES}/{id}/resume")
 }
 
 /// `/v1/disputes/{id}/evidence`.

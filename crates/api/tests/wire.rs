@@ -314,9 +314,12 @@ fn claims() {
             id: ClaimId::from_bytes([1; 32]),
             accepted_at_ms: 10,
             window_closes_at_ms: 20,
+            worker_allowance_ms: 30,
+            challenger_allowance_ms: 40,
             countersignature: signature,
         },
-        json!({"id": hex(1), "accepted_at_ms": 10, "window_closes_at_ms": 20, "countersignature": hex(8).repeat(2)}),
+        json!({"id": hex(1), "accepted_at_ms": 10, "window_closes_at_ms": 20, "worker_allowance_ms": 30,
+               "challenger_allowance_ms": 40, "countersignature": hex(8).repeat(2)}),
     );
     golden(
         ClaimView {

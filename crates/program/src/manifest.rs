@@ -14,6 +14,15 @@ pub enum ArithmeticProfile {
 }
 
 impl ArithmeticProfile {
+    /// Every profile.
+    pub const ALL: [Self; 2] = [Self::ExactF32V1, Self::ExactInt8V1];
+
+    /// The profile of this name and version.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == name)
+    }
+
     /// The profile's name and version, as people read it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@ use gainsay_program::{ArithmeticProfile, MAX_LAYERS, OpPlace, Scope, ValidatedMo
 
 use crate::{
     codec::{get_arithmetic, get_job_id, get_lease_id, get_time, put_arithmetic, put_time},
+    dispute::DisputeTerms,
     ids::{JobId, LeaseId},
     job::Job,
     time::ServiceTime,
@@ -231,15 +232,16 @@ impl Canonical for Claim {
     }
 }
 
-/// The coordinator's countersignature: when it took a claim, and until when disputes may be opened.
+/// The coordinator's countersignature: when it took a claim, until when disputes may be opened, and how long each
+/// party has for its turns of one. Without the allowances in it a coordinator could invent a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimReceipt {
     /// The claim taken.
     pub claim: ClaimId,
     /// When it was taken.
     pub time: ServiceTime,
-    /// The first moment at which no dispute may be opened any more. A suspension of the worker may move it.
-    pub window_closes: ServiceTime,
+    /// The terms of every dispute on the claim. A suspension of the worker may lengthen the window; the allowances stay.
+    pub terms: DisputeTerms,
 }
 
 impl Canonical for ClaimReceipt {
@@ -248,10 +250,10 @@ impl Canonical for ClaimReceipt {
     fn encode_fields(&self, e: &mut Encoder) {
         e.hash(&self.claim);
         put_time(e, self.time);
-        put_time(e, self.window_closes);
+        self.terms.encode(e);
     }
 
     fn decode_fields(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { claim: d.hash()?, time: get_time(d)?, window_closes: get_time(d)? })
+        Ok(Self { claim: d.hash()?, time: get_time(d)?, terms: DisputeTerms::decode(d)? })
     }
 }

@@ -103,6 +103,9 @@ pub enum BundleFault {
     /// The dispute was opened before the claim was taken, or its window was shortened.
     #[error("the times of claim and opening contradict each other")]
     Times,
+    /// The parties' allowances are not those that the receipt promised.
+    #[error("the allowances of the dispute are not those of the claim's receipt")]
+    Allowances,
     /// The coordinator recorded a move that the rules refuse.
     #[error("record {seq} holds a move that is refused: {refusal}")]
     Refused {
@@ -171,7 +174,7 @@ impl EvidenceBundle {
         let Record { event: Event::Opened { terms, .. }, time, .. } = entry.record.body else {
             return Err(BundleFault::NoOpening);
         };
-        self.check_times(terms, time)?;
+        self.check_terms(terms, time)?;
         let opening = authenticate(0, entry)?;
         let opened = Dispute::open(case, &mut Reveals::new(), &opening, terms, time);
         let (dispute, replayed) = opened.map_err(|refusal| BundleFault::Refused { seq: 0, refusal })?;
@@ -179,11 +182,14 @@ impl EvidenceBundle {
         Ok(dispute)
     }
 
-    /// A suspension can lengthen a window; nothing can shorten it.
-    fn check_times(&self, terms: DisputeTerms, opened: crate::ServiceTime) -> Result<(), BundleFault> {
+    /// A suspension can lengthen a window; nothing can shorten it, and nothing changes the allowances.
+    fn check_terms(&self, terms: DisputeTerms, opened: crate::ServiceTime) -> Result<(), BundleFault> {
         let receipt = &self.receipt.body;
-        if opened < receipt.time || terms.window_closes < receipt.window_closes {
+        if opened < receipt.time || terms.window_closes < receipt.terms.window_closes {
             return Err(BundleFault::Times);
+        }
+        if (DisputeTerms { window_closes: terms.window_closes, ..receipt.terms }) != terms {
+            return Err(BundleFault::Allowances);
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub mod strategy;
 mod time;
 #[cfg(feature = "toy")]
 pub mod toy;
+mod void;
 mod witness;
 
 pub use case::{Case, CaseMismatch};
@@ -56,4 +57,5 @@ pub use referee::{Judgement, WitnessFault, judge};
 pub use reveals::{RevealKey, RevealTarget, Reveals};
 pub use strategy::{TensorData, TraceError, TraceSource};
 pub use time::ServiceTime;
+pub use void::{MAX_REASON_BYTES, VoidStatement};
 pub use witness::{Witness, WitnessChunk, WitnessFormError};

@@ -98,6 +98,15 @@ pub enum Finality {
 }
 
 impl ClaimState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Finalized, Self::Rejected, Self::Voided];
+
+    /// The state of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// What the submitter is told about the claim's answer.
     #[must_use]
     pub fn finality(self) -> Finality {

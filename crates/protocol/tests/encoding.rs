@@ -11,7 +11,7 @@ use gainsay_program::{
 use gainsay_protocol::{
     Action, Cause, Choice, Claim, ClaimReceipt, Closing, Dispute, DisputeTerms, Equivocation, Event,
     EvidenceBundle, EvidenceEntry, Job, JobId, LeaseId, Open, Outcome, Record, Reveal, RevealContent,
-    RevealKey, Reveals, ServiceTime, SignedMove, Verdict, Witness, WitnessChunk,
+    RevealKey, Reveals, ServiceTime, SignedMove, Verdict, VoidStatement, Witness, WitnessChunk,
     strategy::first_difference,
     toy::{Credentials, Fault, GameOptions, HonestChallenger, HonestWorker, Player, Random, play, zoo},
 };
@@ -138,8 +138,7 @@ fn key() -> SecretKey {
 
 fn bundle() -> EvidenceBundle {
     let key = key();
-    let receipt =
-        ClaimReceipt { claim: claim().id(), time: ServiceTime(5), window_closes: TERMS.window_closes };
+    let receipt = ClaimReceipt { claim: claim().id(), time: ServiceTime(5), terms: TERMS };
     let entry = |record, signed_move| EvidenceEntry { record: Signed::sign(record, &key), signed_move };
     let prove = SignedMove::Choice(Signed::sign(choices()[3].clone(), &key));
     let cause = Cause::Proof {
@@ -229,6 +228,11 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn void() -> VoidStatement {
+    let (coordinator, reason) = (hash(7), "a fault in ⌊·⌋".to_owned());
+    VoidStatement { coordinator, arithmetic: ArithmeticProfile::ExactInt8V1, reason, time: ServiceTime(8) }
+}
+
 /// Name, digest and length of the encoding of every kind of message.
 fn golden() -> Vec<String> {
     let mut lines = Vec::new();
@@ -249,8 +253,9 @@ fn golden() -> Vec<String> {
     {
         add(name, record.to_bytes(), record.digest());
     }
-    let receipt = ClaimReceipt { claim: hash(1), time: ServiceTime(5), window_closes: ServiceTime(6) };
+    let receipt = ClaimReceipt { claim: hash(1), time: ServiceTime(5), terms: TERMS };
     add("claim_receipt", receipt.to_bytes(), receipt.digest());
+    add("void", void().to_bytes(), void().digest());
     add("equivocation", equivocation().to_bytes(), equivocation().digest());
     add("evidence_bundle", bundle().to_bytes(), bundle().digest());
     lines
@@ -305,6 +310,7 @@ fn decoders_are_strict_and_survive_mutations() {
     choices().iter().for_each(|choice| survives(choice, &mut random));
     records().iter().for_each(|record| survives(record, &mut random));
     survives(&equivocation(), &mut random);
+    survives(&void(), &mut random);
     survives(&bundle(), &mut random);
     for dispute in disputes() {
         survives(&dispute, &mut random);

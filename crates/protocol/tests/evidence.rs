@@ -31,11 +31,8 @@ fn fixture(keys: &Keys, seed: u64) -> Fixture {
 
 fn bundle_of(keys: &Keys, fixture: &Fixture, entries: &[Entry], outcome: Outcome) -> EvidenceBundle {
     let case = fixture.case();
-    let receipt = ClaimReceipt {
-        claim: case.claim_id(),
-        time: ServiceTime(900),
-        window_closes: GameOptions::default().terms.window_closes,
-    };
+    let receipt =
+        ClaimReceipt { claim: case.claim_id(), time: ServiceTime(900), terms: GameOptions::default().terms };
     EvidenceBundle {
         manifest: fixture.model().model().manifest().clone(),
         job: fixture.job().clone(),
@@ -133,6 +130,18 @@ fn every_single_change_is_found() {
         }),
         BundleFault::Times
     ));
+    // A receipt that promised the worker more time than the dispute gave it: the timeout would be the coordinator's own.
+    let promises: [fn(&mut EvidenceBundle); 2] = [
+        |b| b.receipt.body.terms.worker_allowance_ms += 1,
+        |b| b.receipt.body.terms.challenger_allowance_ms -= 1,
+    ];
+    for promise in promises {
+        let fault = broken(&|b| {
+            promise(b);
+            b.receipt = Signed::sign(b.receipt.body, &keys.coordinator);
+        });
+        assert!(matches!(fault, BundleFault::Allowances), "{fault}");
+    }
     assert!(matches!(broken(&|b| b.log.clear()), BundleFault::NoOpening));
     assert!(matches!(broken(&|b| drop(b.log.remove(0))), BundleFault::NoOpening));
     assert!(matches!(broken(&|b| drop(b.log.pop())), BundleFault::Outcome));

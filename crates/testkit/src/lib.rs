@@ -5,6 +5,7 @@
 //! Nothing here waits for time to pass: tests move the clock by hand and wait on conditions. For tests alone; no
 //! program depends on it.
 
+mod books;
 pub mod bus_conformance;
 mod coordinator;
 mod database;
@@ -16,6 +17,7 @@ pub mod simulator;
 mod until;
 pub mod zoo;
 
+pub use books::{assert_books, audit_books};
 pub use coordinator::{OPERATOR_TOKEN, TestCoordinator, TestCoordinatorBuilder};
 pub use database::{Database, SERVER_VARIABLE};
 pub use fingerprint::Fingerprint;

@@ -11,8 +11,8 @@ use rules::Rules;
 use utoipa::OpenApi;
 
 use super::{
-    accounts, blobs, claims, disputes, docs, embeddings, events, info, jobs, leases, models, overview,
-    parties,
+    accounts, audit, blobs, claims, disputes, docs, embeddings, events, info, jobs, leases, models, overview,
+    parties, voids,
 };
 
 #[derive(OpenApi)]
@@ -26,6 +26,7 @@ use super::{
         models::list, models::read, models::register, blobs::download, blobs::upload,
         leases::lease, leases::heartbeat, claims::post, claims::list, claims::read,
         disputes::open, disputes::play, disputes::list, disputes::read, disputes::evidence,
+        disputes::resume, voids::void, voids::list, audit::books, audit::transactions,
         events::stream, overview::overview,
         info::info, info::live, info::ready, docs::document, overview::page, docs::page, docs::file,
     ),

@@ -46,11 +46,11 @@ use Asker::{AnyKey, Operator, Party, Submitter};
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
     rule("embed", &[Submitter], &[
-        C::RateLimited, C::UnknownModel, C::ModelIncomplete, C::EmptyInput, C::TooManyInputs, C::InputTooLong,
+        C::RateLimited, C::UnknownModel, C::ModelIncomplete, C::ProfileVoided, C::EmptyInput, C::TooManyInputs, C::InputTooLong,
         C::InvalidInput, C::UnsupportedParameter, C::PriceTooLow, C::InsufficientFunds, C::JobFailed, C::JobTimeout,
     ]),
     rule("submit_job", &[Submitter], &[
-        C::RateLimited, C::UnknownModel, C::ModelIncomplete, C::EmptyInput, C::TooManyInputs, C::InputTooLong,
+        C::RateLimited, C::UnknownModel, C::ModelIncomplete, C::ProfileVoided, C::EmptyInput, C::TooManyInputs, C::InputTooLong,
         C::InvalidInput, C::PriceTooLow, C::InsufficientFunds,
     ]),
     rule("list_jobs", &[Submitter], &[]),
@@ -66,7 +66,7 @@ const RULES: &[Rule] = &[
     rule("list_accounts", &[Submitter, Party, Operator], &[]),
     rule("list_models", &[], &[]),
     rule("read_model", &[], &[C::UnknownModel]),
-    rule("register_model", &[Operator, Party], &[C::InvalidManifest, C::ModelIdMismatch]),
+    rule("register_model", &[Operator, Party], &[C::InvalidManifest, C::ModelIdMismatch, C::ProfileVoided]),
     rule("download_blob", &[], &[C::UnknownBlob]),
     rule("upload_blob", &[Operator, Party], &[C::BlobNotWanted, C::BlobHashMismatch]),
     rule("lease", &[Party], &[C::RateLimited, C::Suspended, C::InsufficientFunds]),
@@ -87,6 +87,11 @@ const RULES: &[Rule] = &[
     rule("list_disputes", &[], &[]),
     rule("read_dispute", &[], &[C::UnknownDispute]),
     rule("read_evidence", &[], &[C::UnknownDispute, C::DisputeUndecided]),
+    rule("resume_dispute", &[Operator], &[C::UnknownDispute, C::DisputeOver, C::DisputeNotPaused]),
+    rule("void_profile", &[Operator], &[]),
+    rule("list_voids", &[], &[]),
+    rule("read_books", &[Operator], &[]),
+    rule("list_transactions", &[Operator], &[]),
     rule("events", &[], &[C::Overloaded]),
     rule("overview", &[], &[]),
     rule("info", &[], &[]),

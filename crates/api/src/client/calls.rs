@@ -15,6 +15,7 @@ use crate::parties::{
     Enlist, EnlistedRole, Enlistment, RegisterOwner, RegisterSubmitter, Registered, SubmitterRegistered,
 };
 use crate::routes;
+use crate::voids::{VoidList, VoidProfile, VoidView};
 use bytes::Bytes;
 use gainsay_commitment::signature::SecretKey;
 use gainsay_commitment::{ClaimId, DisputeId, ModelId};
@@ -23,6 +24,9 @@ use std::time::Duration;
 
 /// An embedding request may wait for a worker this long before the head of its answer comes.
 const EMBEDDING_WAIT: Duration = Duration::from_secs(600);
+
+/// Giving everything back may take this long.
+const VOID_WAIT: Duration = Duration::from_secs(600);
 
 /// Every method fails with a [`ClientError`]: [`ClientError::Refused`] carries the coordinator's code.
 impl Client {
@@ -193,6 +197,26 @@ impl Client {
     /// A dispute with its moves.
     pub async fn dispute(&self, id: DisputeId) -> Result<DisputeView, ClientError> {
         self.json(Call::get(routes::dispute(id))).await
+    }
+
+    /// Withdraws an arithmetic profile, by the operator. The same again gives the same answer.
+    pub async fn void(&self, operator_token: &str, void: &VoidProfile) -> Result<VoidView, ClientError> {
+        let call = Call::post(routes::VOIDS).auth(Auth::Bearer(operator_token)).idempotent();
+        self.json(call.waiting(VOID_WAIT).json(void)?).await
+    }
+
+    /// The profile versions that were withdrawn.
+    pub async fn voids(&self) -> Result<VoidList, ClientError> {
+        self.json(Call::get(routes::VOIDS)).await
+    }
+
+    /// Lets the clocks of a dispute run again that a failed referee had stopped, by the operator.
+    pub async fn resume_dispute(
+        &self,
+        operator_token: &str,
+        id: DisputeId,
+    ) -> Result<DisputeView, ClientError> {
+        self.json(Call::post(routes::resume(id)).auth(Auth::Bearer(operator_token))).await
     }
 
     /// One page of disputes, oldest first.

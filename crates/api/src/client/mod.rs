@@ -11,6 +11,7 @@
 //! [`keys`] and [`files`] keep what a party must not lose.
 
 mod addresses;
+mod audit;
 pub mod blobs;
 mod calls;
 mod clock;
@@ -20,6 +21,7 @@ pub mod files;
 pub mod keys;
 mod transport;
 
+pub use audit::AuditReport;
 pub use error::ClientError;
 pub use transport::{Auth, RetryPolicy, install_crypto_provider};
 

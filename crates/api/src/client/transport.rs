@@ -219,7 +219,16 @@ pub(super) struct Answer {
 impl Client {
     /// Makes a call and reads its JSON answer.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
-        let body = self.retrying(&call, MAX_ANSWER_BYTES).await?;
+        self.json_within(call, MAX_ANSWER_BYTES).await
+    }
+
+    /// Makes a call and reads its JSON answer of at most `limit` bytes.
+    pub(super) async fn json_within<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        limit: usize,
+    ) -> Result<T, ClientError> {
+        let body = self.retrying(&call, limit).await?;
         parse_json(self.base(), &call.path, &body)
     }
 

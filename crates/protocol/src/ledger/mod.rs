@@ -5,11 +5,13 @@
 //! Nothing here knows balances; the store refuses a transaction that would overdraw an account, and [`Book`] is
 //! the reference for that rule.
 
+pub mod audit;
 mod book;
 mod dispute;
 mod job;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use gainsay_commitment::{ClaimId, DisputeId};
 
@@ -141,6 +143,35 @@ impl Account {
         }
     }
 
+    /// The holder as bytes: an owner's or job's id, the claim or dispute of what is held, nothing for the rest.
+    #[must_use]
+    pub fn holder(&self) -> Vec<u8> {
+        match self {
+            Self::Free(owner) | Self::Locked(owner) => owner.0.to_vec(),
+            Self::Escrow(job) => job.0.to_vec(),
+            Self::Held(Hold::Stake(claim)) => claim.to_bytes().to_vec(),
+            Self::Held(Hold::Bond(dispute)) => dispute.to_bytes().to_vec(),
+            Self::Treasury | Self::Outside => Vec::new(),
+        }
+    }
+
+    /// The account of this [`kind`](Self::kind) and [`holder`](Self::holder); `of_bond` tells the two sorts of holds
+    /// apart. None where they do not go together.
+    #[must_use]
+    pub fn parse(kind: &str, holder: &[u8], of_bond: bool) -> Option<Self> {
+        let owner = || <[u8; 16]>::try_from(holder).map(OwnerId).ok();
+        match kind {
+            "free" => owner().map(Self::Free),
+            "locked" => owner().map(Self::Locked),
+            "escrow" => <[u8; 16]>::try_from(holder).ok().map(|id| Self::Escrow(JobId(id))),
+            "held" if of_bond => DisputeId::try_from(holder).ok().map(|id| Self::Held(Hold::Bond(id))),
+            "held" => ClaimId::try_from(holder).ok().map(|id| Self::Held(Hold::Stake(id))),
+            "treasury" if holder.is_empty() => Some(Self::Treasury),
+            "outside" if holder.is_empty() => Some(Self::Outside),
+            _ => None,
+        }
+    }
+
     /// Whether the balance may fall below zero.
     #[must_use]
     pub fn may_be_negative(&self) -> bool {
@@ -148,7 +179,52 @@ impl Account {
     }
 }
 
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind();
+        match self {
+            Self::Free(owner) | Self::Locked(owner) => write!(f, "{kind} of owner {owner}"),
+            Self::Escrow(job) => write!(f, "{kind} of job {job}"),
+            Self::Held(Hold::Stake(claim)) => write!(f, "{kind} stake of claim {claim}"),
+            Self::Held(Hold::Bond(dispute)) => write!(f, "{kind} bond of dispute {dispute}"),
+            Self::Treasury | Self::Outside => f.write_str(kind),
+        }
+    }
+}
+
 impl TransactionKind {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::Deposit,
+        Self::Withdraw,
+        Self::Submit,
+        Self::LockStake,
+        Self::UnlockStake,
+        Self::LoseLease,
+        Self::Finalize,
+        Self::Refund,
+        Self::LockBond,
+        Self::ReturnBond,
+        Self::Convict,
+        Self::PayConviction,
+        Self::ForfeitBond,
+        Self::PayForfeit,
+        Self::VoidConviction,
+        Self::VoidForfeit,
+    ];
+
+    /// Whether what it moves into or out of `held` is a bond, not a stake.
+    #[must_use]
+    pub fn is_of_bond(self) -> bool {
+        matches!(self, Self::ForfeitBond | Self::PayForfeit | Self::VoidForfeit)
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Stable snake-case name.
     #[must_use]
     pub fn name(self) -> &'static str {
