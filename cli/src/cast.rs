@@ -11,8 +11,9 @@ use crate::stage::Stage;
 
 /// Micro-credits that a submitter starts with: thousands of jobs at the default prices.
 pub(crate) const SUBMITTER_CREDITS: i64 = 100_000_000;
-/// Micro-credits that an owner starts with: stakes for its workers' leases, bonds for its challengers.
-pub(crate) const OWNER_CREDITS: i64 = 50_000_000;
+/// Micro-credits that an owner starts with: stakes for its workers' leases, bonds for its challengers. A stake is locked until
+/// its claim's window has closed, so that a worker with less would stop in the middle of a busy few minutes.
+pub(crate) const OWNER_CREDITS: i64 = 5_000_000_000;
 
 /// Registers a submitter and gives it money.
 pub(crate) async fn submitter(
