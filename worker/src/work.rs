@@ -7,9 +7,11 @@ use crate::{Worker, WorkerError};
 use gainsay_api::client::ClientError;
 use gainsay_api::error::ErrorCode;
 use gainsay_api::leases::LeaseRequest;
+use gainsay_api::limits::{MAX_HELD_LEASES, MAX_LEASE_MODELS};
 use gainsay_commitment::ModelId;
 use gainsay_participant::ParticipantError;
-use std::collections::{BTreeMap, HashSet};
+use gainsay_protocol::LeaseId;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,12 +19,21 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause after a refusal that may pass: no money, a busy coordinator.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Declined leases that are remembered: more than a worker may hold.
+const MAX_DECLINED: usize = 1_024;
 /// How often the coordinator is asked which models it has.
 const MODELS_EVERY: Duration = Duration::from_secs(10);
 
 /// Works until stopped or suspended; a suspended worker waits to be stopped.
 pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), WorkerError> {
-    let mut shop = Shop { worker, ready: HashSet::new(), refused: HashSet::new(), asked: None };
+    let mut shop = Shop {
+        worker,
+        ready: BTreeSet::new(),
+        refused: HashSet::new(),
+        declined: VecDeque::new(),
+        turn: 0,
+        asked: None,
+    };
     shop.resume(&stop).await?;
     while !stop.is_cancelled() {
         tokio::select! {
@@ -35,8 +46,9 @@ pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result
         }
         let leased = tokio::select! {
             () = stop.cancelled() => break,
-            leased = shop.lease(shop.ready.iter().copied().collect(), shop.worker.config.lease_wait) => leased,
+            leased = shop.lease(shop.wanted(), shop.worker.config.lease_wait) => leased,
         };
+        shop.turn = shop.turn.wrapping_add(MAX_LEASE_MODELS);
         match leased {
             Ok(records) => shop.serve(records, &stop).await?,
             Err(error) => shop.bear(error, &stop).await?,
@@ -56,9 +68,13 @@ async fn pause(stop: &CancellationToken) {
 struct Shop {
     worker: Arc<Worker>,
     /// Models loaded and served.
-    ready: HashSet<ModelId>,
+    ready: BTreeSet<ModelId>,
     /// Models that this machine cannot run.
     refused: HashSet<ModelId>,
+    /// Leases of jobs that could not be run. They lapse; until then they must not be given again.
+    declined: VecDeque<LeaseId>,
+    /// Where in `ready` the next request for leases begins.
+    turn: usize,
     /// When the coordinator was last asked for its models.
     asked: Option<Instant>,
 }
@@ -134,15 +150,44 @@ impl Shop {
         }
     }
 
+    /// The models to ask for: all that are served, by turns where a request cannot name them all.
+    fn wanted(&self) -> Vec<ModelId> {
+        let served = self.ready.len().max(1);
+        let all = self.ready.iter().copied();
+        all.clone().chain(all).skip(self.turn % served).take(served.min(MAX_LEASE_MODELS)).collect()
+    }
+
+    /// What must not be given again: leases in hand and leases declined first, then those with a signed claim.
+    fn held(&self) -> Vec<LeaseId> {
+        let (signed, unsigned): (Vec<_>, Vec<_>) =
+            self.worker.records.all().into_iter().partition(|record| record.claim.is_some());
+        let in_hand = unsigned.iter().map(|record| record.lease);
+        let claimed = signed.iter().rev().map(|record| record.lease);
+        in_hand.chain(self.declined.iter().copied()).chain(claimed).take(MAX_HELD_LEASES).collect()
+    }
+
+    /// Lets a job lapse that cannot be run here.
+    fn decline(&mut self, lease: LeaseId) {
+        self.worker.tally.lost.add(1);
+        self.worker.records.forget(lease);
+        self.declined.push_back(lease);
+        if self.declined.len() > MAX_DECLINED {
+            self.declined.pop_front();
+        }
+    }
+
+    /// Takes no more jobs of a model on which one could not be run: every further one would cost a fee.
+    fn give_up(&mut self, model: ModelId) {
+        if self.ready.remove(&model) {
+            tracing::error!(%model, "this model is not served any more: a job on it could not be run");
+            self.refused.insert(model);
+        }
+    }
+
     /// Takes leases of jobs on these models, waiting for the first, and keeps them.
     async fn lease(&self, models: Vec<ModelId>, wait: Duration) -> Result<Vec<Record>, WorkerError> {
         let Worker { client, identity, records, config, tally, .. } = &*self.worker;
-        let request = LeaseRequest {
-            models,
-            max: config.batch,
-            // Everything on record is either in hand or claimed: nothing of it needs to be given again.
-            held: records.all().iter().map(|record| record.lease).collect(),
-        };
+        let request = LeaseRequest { models, max: config.batch, held: self.held() };
         let given = client.lease(&identity.key, &request, wait).await?;
         let mut taken = Vec::with_capacity(given.leases.len());
         for lease in &given.leases {
@@ -177,7 +222,7 @@ impl Shop {
     }
 
     /// Runs jobs of one model; answers the records with their claims. Jobs that cannot be run are left to lapse.
-    async fn claim(&self, model: ModelId, records: Vec<Record>) -> Result<Vec<Record>, WorkerError> {
+    async fn claim(&mut self, model: ModelId, records: Vec<Record>) -> Result<Vec<Record>, WorkerError> {
         let leases: Vec<_> = records.iter().map(|record| record.lease).collect();
         let claimed = self.try_claim(model, records).await;
         match claimed {
@@ -185,15 +230,18 @@ impl Shop {
             Err(WorkerError::Records(error)) => Err(error.into()),
             Err(error) => {
                 let mut signed = Vec::new();
-                for record in leases.into_iter().filter_map(|lease| self.worker.records.of_lease(lease)) {
+                let kept = leases.into_iter().filter_map(|lease| self.worker.records.of_lease(lease));
+                for record in kept.collect::<Vec<_>>() {
                     // A claim that was signed before the failure is as good as any.
                     if record.claim.is_some() {
                         signed.push(record);
                         continue;
                     }
                     tracing::error!(lease = %record.lease, %model, %error, "the job was not run; the lease will lapse");
-                    self.worker.tally.lost.add(1);
-                    self.worker.records.forget(record.lease);
+                    self.decline(record.lease);
+                }
+                if !error.is_transient() {
+                    self.give_up(model);
                 }
                 Ok(signed)
             }
@@ -201,7 +249,7 @@ impl Shop {
         }
     }
 
-    async fn try_claim(&self, model: ModelId, records: Vec<Record>) -> Result<Vec<Record>, WorkerError> {
+    async fn try_claim(&mut self, model: ModelId, records: Vec<Record>) -> Result<Vec<Record>, WorkerError> {
         let loaded = self.worker.models.get(model).await?;
         let (mut tasks, mut failures) = (Vec::new(), Vec::new());
         for record in records {
@@ -212,9 +260,9 @@ impl Shop {
         }
         for error in failures {
             tracing::error!(%error, "the lease will lapse");
-            self.worker.tally.lost.add(1);
             if let WorkerError::Job { lease, .. } = error {
-                self.worker.records.forget(lease);
+                self.decline(lease);
+                self.give_up(model);
             }
         }
         let first = self.worker.jobs_run.add(tasks.len() as u64);

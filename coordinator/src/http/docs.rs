@@ -3,10 +3,15 @@
 //! The page is Swagger UI, which is part of this program: it loads nothing from elsewhere and has nothing checked
 //! elsewhere.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use actix_web::body::SizedStream;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::{Stream, stream};
 use gainsay_api::ErrorCode;
 
 use super::error::ApiError;
@@ -19,6 +24,8 @@ const START: &str = include_str!("docs.js");
 /// What the page may do. Swagger UI sets styles on its elements and carries its icons as data.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What a connection is given at a time.
+const SLICE_BYTES: usize = 32 << 10;
 /// The files change with the program alone.
 const FILE_CACHE: &str = "public, max-age=3600";
 
@@ -29,7 +36,7 @@ const FILE_CACHE: &str = "public, max-age=3600";
     responses((status = 200, description = "An OpenAPI 3.1 document", body = serde_json::Value)),
 )]
 pub(super) async fn document() -> HttpResponse {
-    HttpResponse::Ok().content_type("application/json").body(openapi::json())
+    HttpResponse::Ok().content_type("application/json").body(in_slices(openapi::json().as_bytes()))
 }
 
 /// `GET /docs`.
@@ -55,11 +62,11 @@ pub(super) async fn page() -> HttpResponse {
     ))),
 )]
 pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let answer = |kind: &str, body: Vec<u8>| {
-        HttpResponse::Ok().content_type(kind).insert_header((CACHE_CONTROL, FILE_CACHE)).body(body)
+    let answer = |kind: &str, body: &'static [u8]| {
+        HttpResponse::Ok().content_type(kind).insert_header((CACHE_CONTROL, FILE_CACHE)).body(in_slices(body))
     };
     match request.match_info().query("file") {
-        "start.js" => Ok(answer("text/javascript; charset=utf-8", START.into())),
+        "start.js" => Ok(answer("text/javascript; charset=utf-8", START.as_bytes())),
         // Of all that Swagger UI brings, what the page names and nothing else.
         name @ "swagger-ui-bundle.js" => Ok(answer("text/javascript; charset=utf-8", vendored(name)?)),
         name @ "swagger-ui.css" => Ok(answer("text/css; charset=utf-8", vendored(name)?)),
@@ -67,11 +74,28 @@ pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError>
     }
 }
 
-fn vendored(name: &str) -> Result<Vec<u8>, ApiError> {
+/// A body that is copied for a connection piece by piece, as the connection takes it: one in a single piece is copied
+/// whole, and readers that do not read would hold it as often as they connect.
+fn in_slices(body: &'static [u8]) -> SizedStream<impl Stream<Item = Result<Bytes, Infallible>>> {
+    let slices = body.chunks(SLICE_BYTES).map(|slice| Ok(Bytes::from_static(slice)));
+    SizedStream::new(body.len() as u64, stream::iter(slices))
+}
+
+/// A file that comes with Swagger UI, unpacked once.
+fn vendored(name: &str) -> Result<&'static [u8], ApiError> {
+    static FILES: Mutex<BTreeMap<String, &'static [u8]>> = Mutex::new(BTreeMap::new());
+    // Nothing panics while the lock is held, and a map is whole at any time.
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = files.get(name) {
+        return Ok(file);
+    }
     let config = Arc::new(utoipa_swagger_ui::Config::from("/v1/openapi.json"));
     let found = utoipa_swagger_ui::serve(name, config);
     let found = found.map_err(|error| ApiError::internal(error.to_string()))?;
-    found.map(|file| file.bytes.into_owned()).ok_or_else(|| ApiError::internal("Swagger UI lacks a file"))
+    let file = found.ok_or_else(|| ApiError::internal("Swagger UI lacks a file"))?;
+    let bytes: &'static [u8] = Box::leak(file.bytes.into_owned().into_boxed_slice());
+    files.insert(name.to_owned(), bytes);
+    Ok(bytes)
 }
 
 #[cfg(test)]

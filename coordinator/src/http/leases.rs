@@ -6,7 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
 use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases};
-use gainsay_api::limits::MAX_JSON_BYTES;
+use gainsay_api::limits::{MAX_HELD_LEASES, MAX_JSON_BYTES, MAX_LEASE_MODELS};
 use gainsay_api::schema;
 use gainsay_commitment::{ModelId, PartyId};
 use gainsay_protocol::LeaseId;
@@ -19,10 +19,6 @@ use crate::app::{App, AppResult, LeaseGrant};
 
 /// Leases given by one request.
 const MAX_LEASES: u32 = 64;
-/// Models that one request may name.
-const MAX_MODELS: usize = 256;
-/// Leases that one request may say are held.
-const MAX_HELD: usize = 4_096;
 
 /// `POST /v1/leases`: waits until there is a job, at most `?wait_ms`.
 #[utoipa::path(
@@ -41,9 +37,9 @@ pub(super) async fn lease(
     state.admit(format!("lease:{worker}"), state.config.leases, "lease requests").await?;
     let query: LeaseQuery = request::query(&request)?;
     let LeaseRequest { models, max, held } = body::json(&signed.body)?;
-    if max == 0 || models.len() > MAX_MODELS || held.len() > MAX_HELD {
+    if max == 0 || models.len() > MAX_LEASE_MODELS || held.len() > MAX_HELD_LEASES {
         let sentence = format!(
-            "Ask for at least one lease, naming at most {MAX_MODELS} models and {MAX_HELD} held leases"
+            "Ask for at least one lease, naming at most {MAX_LEASE_MODELS} models and {MAX_HELD_LEASES} held leases"
         );
         return Err(ApiError::new(ErrorCode::InvalidRequest, sentence));
     }

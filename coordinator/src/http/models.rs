@@ -8,7 +8,7 @@ use gainsay_api::limits::MAX_MANIFEST_BYTES;
 use gainsay_api::models::{ModelList, ModelView};
 use gainsay_api::schema;
 use gainsay_api::signing::body_hash;
-use gainsay_commitment::ModelId;
+use gainsay_commitment::{ModelId, PartyId};
 
 use super::auth::{self, Body, Operator};
 use super::error::ApiError;
@@ -60,7 +60,10 @@ pub(super) async fn register(
     state: Data<HttpState>,
 ) -> Result<HttpResponse, ApiError> {
     let id: ModelId = request::id(&request, "model")?;
-    publisher(&request, &state, body_hash(&body.0)).await?;
+    if let Some(owner) = publisher(&request, &state, body_hash(&body.0)).await? {
+        // Parties load what is registered, so that one who registers without end costs them all.
+        state.admit(format!("model:{owner}"), state.config.registrations, "registrations of models").await?;
+    }
     let bytes = body.0;
     let (model, ages) = state
         .call(move |app| async move {
@@ -71,14 +74,14 @@ pub(super) async fn register(
     Ok(HttpResponse::Ok().json(views::model(&model, created)))
 }
 
-/// Lets the operator and registered owners through.
+/// Lets the operator and registered owners through; an owner's key, where it is one.
 pub(super) async fn publisher(
     request: &HttpRequest,
     state: &HttpState,
     body: [u8; 32],
-) -> Result<(), ApiError> {
+) -> Result<Option<PartyId>, ApiError> {
     if !auth::is_signed(request) {
-        return Operator::of(request, state).map(drop).map_err(|error| match error.detail().code {
+        return Operator::of(request, state).map(|_| None).map_err(|error| match error.detail().code {
             ErrorCode::MissingCredentials => ApiError::new(
                 ErrorCode::MissingCredentials,
                 "Models are published by owners, who sign the request, or by the operator with its token",
@@ -88,5 +91,5 @@ pub(super) async fn publisher(
     }
     let signed = auth::signed_headers(request)?;
     auth::verify(request, state, &signed, body)?;
-    auth::admit::<Provider>(state, &signed).await.map(drop)
+    auth::admit::<Provider>(state, &signed).await.map(|_| Some(signed.party))
 }

@@ -18,6 +18,10 @@ pub const MAX_BLOB_BYTES: u64 = 16 << 30;
 pub const MAX_EVIDENCE_BYTES: usize = 64 << 20;
 /// Largest server-sent event, all its lines together.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
+/// Models that one request for leases may name.
+pub const MAX_LEASE_MODELS: usize = 256;
+/// Leases that one request may say are held.
+pub const MAX_HELD_LEASES: usize = 4_096;
 /// Longest that a long poll may be asked to wait.
 pub const MAX_WAIT_MS: u64 = 30_000;
 /// Longest name of a party, in characters.

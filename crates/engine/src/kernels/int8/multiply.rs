@@ -95,12 +95,13 @@ impl RowBlock<'_> {
                 panel: weights.as_ptr(),
                 starts: starts.as_ptr(),
             };
+            let (after, kept) = (self.totals.as_mut_ptr(), self.high.as_mut_ptr());
+            // Read through the pointer that is written through: another would not outlive the first write.
             let (before, before_step) = match group {
                 0 => (bias.as_ptr(), 0),
-                _ => (self.totals.as_ptr(), D::Lanes::PANEL),
+                _ => (after.cast_const(), D::Lanes::PANEL),
             };
             let (row_scales, column_scales) = (row_scales.as_ptr(), column_scales.as_ptr());
-            let (after, kept) = (self.totals.as_mut_ptr(), self.high.as_mut_ptr());
             let scale = Scale::<false> { row_scales, column_scales, before, before_step, after, high: kept };
             // SAFETY: a task's rows are 1 to STRIP of one strip; strips and panels were made by `Dots` of this kind for
             // groups of this length, and are whole by the assertions. The sinks read a scale per row and per column
