@@ -158,14 +158,17 @@ impl Quantize<'_> {
 /// The greatest magnitude, or if a value is not finite some NaN or ∞: as bits, magnitudes have the order of integers.
 #[inline(always)]
 fn greatest_magnitude<V: Lanes>(v: V, x: &[f32]) -> f32 {
-    let mut greatest = [v.splat_int(0); 2];
-    for pair in x.chunks(2 * V::LANES) {
-        for (greatest, x) in greatest.iter_mut().zip(pair.chunks(V::LANES)) {
-            let magnitude = v.and(v.bits(load_front(v, x)), v.splat_int(MAGNITUDE));
-            *greatest = v.max_int(*greatest, magnitude);
-        }
+    let magnitude = v.splat_int(MAGNITUDE);
+    let (mut even, mut odd) = (v.splat_int(0), v.splat_int(0));
+    let pairs = x.chunks_exact(2 * V::LANES);
+    for x in pairs.remainder().chunks(V::LANES) {
+        even = v.max_int(even, v.and(v.bits(load_front(v, x)), magnitude));
     }
-    f32::from_bits(v.greatest_int(v.max_int(greatest[0], greatest[1])).cast_unsigned())
+    for pair in pairs {
+        even = v.max_int(even, v.and(v.bits(v.load(pair)), magnitude));
+        odd = v.max_int(odd, v.and(v.bits(v.load(&pair[V::LANES..])), magnitude));
+    }
+    f32::from_bits(v.greatest_int(v.max_int(even, odd)).cast_unsigned())
 }
 
 /// The levels of up to a vector of values.

@@ -130,12 +130,20 @@ unsafe fn tile<W: WordDots, S: Sink<W::Lanes>, const HEIGHT: usize>(w: W, part: 
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        for (half, &sums) in sums.iter().enumerate() {
-            // SAFETY: the sink accepts rows below STRIP and both halves.
-            unsafe { sink.take(v, row, half, sums) };
-        }
+    // Written out: a loop would take the sums through memory.
+    macro_rules! take {
+        ($($row:literal)*) => { $(
+            if let Some(&[low, high]) = sums.get($row) {
+                // SAFETY: the sink accepts rows below STRIP and both halves.
+                unsafe {
+                    sink.take(v, $row, 0, low);
+                    sink.take(v, $row, 1, high);
+                }
+            }
+        )* };
     }
+    const { assert!(HEIGHT <= 14, "every row of the tile is taken") };
+    take!(0 1 2 3 4 5 6 7 8 9 10 11 12 13);
 }
 
 /// `vpmaddwd` on widened bytes, where there is no VNNI.
