@@ -8,7 +8,7 @@ use gainsay_participant::dossier::Dossier;
 use gainsay_participant::player::Hand;
 use gainsay_protocol::strategy::{first_difference, rehearse};
 use gainsay_protocol::{Open, SignedMove};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -17,28 +17,42 @@ use tokio_util::sync::CancellationToken;
 /// Pause after the coordinator did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Checks claims from the queue until stopped. `again` puts back what could not be checked yet.
+/// Claims that may wait for another look; what is beyond can only come of a coordinator that answers nothing for long.
+const POSTPONED_MAX: usize = 10_000;
+
+/// Checks claims from the queue until stopped. What could not be checked yet comes again after a pause, beside what is
+/// new: the queue may be full, and must neither lose a claim nor be kept waiting by one.
 pub(crate) async fn check(
     challenger: Arc<Challenger>,
-    again: mpsc::Sender<ClaimId>,
     mut queue: mpsc::Receiver<ClaimId>,
     stop: CancellationToken,
 ) {
+    let batch = challenger.config.batch.max(1);
+    let mut postponed = VecDeque::new();
     loop {
-        let mut claims = Vec::new();
+        let mut claims: Vec<ClaimId> = Vec::new();
         tokio::select! {
             () = stop.cancelled() => return,
-            taken = queue.recv_many(&mut claims, challenger.config.batch.max(1)) => if taken == 0 { return },
+            taken = queue.recv_many(&mut claims, batch) => if taken == 0 { return },
+            () = tokio::time::sleep(PAUSE), if !postponed.is_empty() => {}
         }
+        let again = postponed.len().min(batch);
+        claims.extend(postponed.drain(..again));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = challenger.check_all(claims, &again) => {}
+            unchecked = challenger.check_all(claims) => postponed.extend(unchecked),
+        }
+        for claim in postponed.drain(postponed.len().min(POSTPONED_MAX)..) {
+            tracing::error!(%claim, "too many claims cannot be checked; this one is let go");
+            challenger.tally.unchecked.add(1);
         }
     }
 }
 
 impl Challenger {
-    async fn check_all(&self, claims: Vec<ClaimId>, again: &mpsc::Sender<ClaimId>) {
+    /// Checks claims; answers those that could not be checked yet.
+    async fn check_all(&self, claims: Vec<ClaimId>) -> Vec<ClaimId> {
+        let mut again = Vec::new();
         let mut by_model = BTreeMap::<ModelId, Vec<Dossier>>::new();
         for claim in claims {
             match Dossier::fetch(&self.client, &self.models, claim).await {
@@ -49,13 +63,14 @@ impl Challenger {
                     tracing::debug!(%claim, "decided or closed before it was checked");
                     self.tally.unchecked.add(1);
                 }
-                Err(error) => self.postpone(claim, &error, again).await,
+                Err(error) => self.postpone(claim, &error, &mut again),
             }
         }
         for dossiers in by_model.into_values() {
-            self.compare(dossiers, again).await;
+            self.compare(dossiers, &mut again).await;
         }
         self.tally.tell();
+        again
     }
 
     /// Whether there is any use in running a claim again.
@@ -72,7 +87,7 @@ impl Challenger {
     }
 
     /// Runs the jobs of claims on one model together, and acts on what differs.
-    async fn compare(&self, dossiers: Vec<Dossier>, again: &mpsc::Sender<ClaimId>) {
+    async fn compare(&self, dossiers: Vec<Dossier>, again: &mut Vec<ClaimId>) {
         let Some(model) = dossiers.first().map(|dossier| dossier.model.clone()) else { return };
         let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.job.input.clone()).collect();
         let run = tokio::task::spawn_blocking(move || model.engine().run(&jobs, None));
@@ -96,7 +111,7 @@ impl Challenger {
                     let own = trace.layers[layer as usize];
                     if let Err(error) = self.object(dossier, layer, own).await {
                         if error.is_transient() {
-                            self.postpone(claim, &error, again).await;
+                            self.postpone(claim, &error, again);
                             continue;
                         }
                         tracing::error!(%claim, layer, %error, "a false claim is not disputed");
@@ -151,10 +166,10 @@ impl Challenger {
     }
 
     /// Puts a claim back after a failure that may pass; lets go of it after any other.
-    async fn postpone(&self, claim: ClaimId, error: &ChallengerError, again: &mpsc::Sender<ClaimId>) {
-        if error.is_transient() && again.try_send(claim).is_ok() {
+    fn postpone(&self, claim: ClaimId, error: &ChallengerError, again: &mut Vec<ClaimId>) {
+        if error.is_transient() {
             tracing::debug!(%claim, %error, "a claim cannot be checked yet");
-            tokio::time::sleep(PAUSE).await;
+            again.push(claim);
             return;
         }
         tracing::error!(%claim, %error, "a claim cannot be checked");

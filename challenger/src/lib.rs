@@ -74,8 +74,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
     });
     let (sender, queue) = mpsc::channel(QUEUE);
     let tasks = [
-        tokio::spawn(inbox::watch(challenger.clone(), sampler, sender.clone(), stop.clone())),
-        tokio::spawn(check::check(challenger.clone(), sender, queue, stop.clone())),
+        tokio::spawn(inbox::watch(challenger.clone(), sampler, sender, stop.clone())),
+        tokio::spawn(check::check(challenger.clone(), queue, stop.clone())),
         tokio::spawn(play::play(challenger.clone(), stop.clone())),
     ];
     for task in tasks {

@@ -33,6 +33,7 @@ use gainsay_participant::models::ModelStore;
 use gainsay_participant::patience::persist;
 use misbehave::Liar;
 use std::sync::Arc;
+use std::time::Duration;
 use tally::{Counter, Tally};
 use tokio_util::sync::CancellationToken;
 
@@ -78,14 +79,33 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
         heartbeat_ms,
         config,
     });
-    // Whichever task ends first, by its own fault or because it was told to, the other ends too.
     let both = stop.child_token();
     let work = tokio::spawn(work::work(worker.clone(), both.clone()));
     let defend = tokio::spawn(defend::defend(worker.clone(), both.clone()));
     let worked = work.await.expect("the working task does not panic");
+    if let Err(error) = &worked {
+        // Whoever stopped answering would lose the stakes of claims that are right.
+        tracing::error!(%error, "no more work; claims that are open are still defended");
+        worker.outlast_claims(&stop).await;
+    }
     both.cancel();
     defend.await.expect("the defending task does not panic");
     worked.map(|()| worker.tally.summary())
+}
+
+/// How often a worker that takes no more work looks whether anything is left to defend.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Worker {
+    /// Waits until no claim is open any more, or until stopped.
+    async fn outlast_claims(&self, stop: &CancellationToken) {
+        while self.records.all().iter().any(|record| record.claim.is_some()) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
 }
 
 /// Finds the coordinator and registers with it.

@@ -292,6 +292,11 @@ impl Shop {
                 stop.cancelled().await;
                 Ok(())
             }
+            Some(ErrorCode::TooMuchToDefend) => {
+                tracing::info!(%error, "no lease for now");
+                pause(stop).await;
+                Ok(())
+            }
             Some(ErrorCode::InsufficientFunds | ErrorCode::InsufficientStake) => {
                 tracing::warn!(%error, "no stake for another lease");
                 pause(stop).await;

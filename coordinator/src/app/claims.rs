@@ -5,15 +5,15 @@ use gainsay_protocol::ledger::{self as rules, Settlement};
 use gainsay_protocol::lifecycle::{
     ClaimState, JobEvent, JobState, job_transition, may_finalize, window_closes,
 };
-use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, LeaseTerms};
+use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, JobId, LeaseTerms};
 use serde_json::json;
 
+use super::equivocations::Guilt;
 use super::jobs::{decode_claim, decode_job};
-use super::verdicts::Rejection;
 use super::work::{About, Work, retrying};
 use super::{App, AppError, AppResult, ClaimView};
 use crate::bus::Topic;
-use crate::store::claims::{self, RejectedBecause, StoredClaim};
+use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
@@ -133,20 +133,9 @@ impl App {
         }
         let pair = Equivocation::new(decode_claim(&stored)?, claim.clone());
         pair.check().map_err(|fault| AppError::MalformedClaim(fault.to_string()))?;
-        let now = work.now().await?;
-        if claims::record_equivocation(&mut work.tx, job.id, lease, bytes, now).await? {
-            let about = About::claim(job.id, stored.id).party(stored.worker);
-            work.event("equivocation", about, json!({ "second": claim.body.id() }));
-            if stored.state == ClaimState::Pending {
-                // The worker itself sent both: there is no reporter to reward, so the submitter stands in its place.
-                let rejection = Rejection {
-                    because: RejectedBecause::Equivocation,
-                    dispute: None,
-                    beneficiary: job.submitter,
-                };
-                self.reject_claim(&mut work, job, &stored, &rejection).await?;
-            }
-            self.suspend(&mut work, &stored).await?;
+        // The worker itself sent both: there is no reporter to reward, so the submitter stands in its place.
+        let found = Guilt { lease, worker: stored.worker, second: claim, bytes, reporter: None };
+        if self.convict(&mut work, job, Some(&stored), &found).await? {
             work.finish().await?;
         }
         Err(AppError::Equivocation(lease))
@@ -205,18 +194,27 @@ impl App {
         if mature.is_empty() {
             return Ok(0);
         }
-        retrying(|| async {
-            let mut work = Work::begin(self).await?;
-            let now = work.now().await?;
-            let claims = claims::lock_mature(&mut work.tx, &mature, now).await?;
-            if claims.is_empty() {
-                return Ok(());
+        if let Err(error) = retrying(|| self.finalize_jobs(&mature)).await {
+            // One that cannot be made final must not keep the others from it.
+            tracing::warn!(%error, jobs = mature.len(), "a batch is made final job by job");
+            let mut done = Ok(());
+            for job in mature.chunks(1) {
+                done = done.and(retrying(|| self.finalize_jobs(job)).await);
             }
-            self.finalize_locked(&mut work, &claims).await?;
-            work.finish().await
-        })
-        .await?;
+            done?;
+        }
         Ok(mature.len())
+    }
+
+    async fn finalize_jobs(&self, mature: &[JobId]) -> AppResult<()> {
+        let mut work = Work::begin(self).await?;
+        let now = work.now().await?;
+        let claims = claims::lock_mature(&mut work.tx, mature, now).await?;
+        if claims.is_empty() {
+            return Ok(());
+        }
+        self.finalize_locked(&mut work, &claims).await?;
+        work.finish().await
     }
 
     async fn finalize_locked(&self, work: &mut Work<'_>, claims: &[StoredClaim]) -> AppResult<()> {

@@ -2,7 +2,7 @@
 //! the HTTP layer maps to a status and a code. A refusal changes nothing.
 
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, TensorCommitment};
-use gainsay_protocol::{Amount, ClaimFault, JobId, LeaseId, OwnerId, ServiceTime};
+use gainsay_protocol::{Amount, ClaimFault, EquivocationFault, JobId, LeaseId, OwnerId, ServiceTime};
 
 use crate::blob::FileError;
 use crate::store::StoreError;
@@ -67,6 +67,28 @@ pub enum AppError {
         /// What is free.
         available: Amount,
     },
+    /// The idempotency key came with another request before (409).
+    #[error("this idempotency key came with another request before; a new request needs a new key")]
+    RequestKeyReused,
+    /// Running the worker's undecided claims again would take too much of its dispute allowance (429).
+    #[error(
+        "running the undecided claims of {worker} again may take {rerun_ms} ms, and half of its dispute allowance is \
+         {allowed_ms} ms: it gets no lease until some are decided"
+    )]
+    TooMuchToDefend {
+        /// The worker.
+        worker: PartyId,
+        /// How long, in ms.
+        rerun_ms: u64,
+        /// How long it may take, in ms.
+        allowed_ms: u64,
+    },
+    /// The two claims do not convict (422).
+    #[error("this is no equivocation: {0}")]
+    NoEquivocation(#[from] EquivocationFault),
+    /// The lease has neither a claim nor an end: what it would cost its worker is not known yet (409).
+    #[error("lease {0} is still held; report the two claims again once it has its claim or is lost")]
+    LeaseHeld(LeaseId),
     /// No owner of this id (404).
     #[error("no account {0} is known here")]
     UnknownOwner(OwnerId),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::money::require_free;
 use super::work::{About, Work, retrying};
-use super::{App, AppError, AppResult, ClaimSummary, JobView, ModelState, Receipt};
+use super::{App, AppError, AppResult, ClaimSummary, JobView, ModelState, Receipt, RequestKey};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, NewJob, StoredJob};
@@ -40,20 +40,42 @@ impl App {
         model: ModelId,
         input: JobInput,
     ) -> AppResult<JobView> {
-        let mut jobs = self.submit_jobs(submitter, model, vec![input]).await?;
+        let mut jobs = self.submit_jobs(submitter, model, vec![input], None).await?;
         Ok(jobs.pop().expect("one input makes one job"))
     }
 
-    /// Submits several jobs in one transaction: all or none.
+    /// Submits several jobs in one transaction: all or none. The same request under the same key again: the same jobs, as
+    /// they stand.
     ///
     /// # Errors
-    /// As for one job.
+    /// As for one job; or the key was used for another request.
     pub async fn submit_jobs(
         &self,
         submitter: OwnerId,
         model: ModelId,
         inputs: Vec<JobInput>,
+        key: Option<&RequestKey>,
     ) -> AppResult<Vec<JobView>> {
+        let made = match self.repeated(key).await? {
+            Some(made) => made,
+            None => self.submit_new(submitter, model, inputs, key).await?,
+        };
+        let mut conn = self.connection().await?;
+        let mut views = Vec::new();
+        for id in made {
+            let stored = jobs::get(&mut conn, id).await?.ok_or(AppError::UnknownJob(id))?;
+            views.push(job_view(&mut conn, stored).await?);
+        }
+        Ok(views)
+    }
+
+    async fn submit_new(
+        &self,
+        submitter: OwnerId,
+        model: ModelId,
+        inputs: Vec<JobInput>,
+        key: Option<&RequestKey>,
+    ) -> AppResult<Vec<JobId>> {
         let view = self.model(model).await?;
         match view.state {
             ModelState::Serving => {}
@@ -69,19 +91,21 @@ impl App {
         }
         let new = |input| (JobId(store::new_id()), Job::embedding(model, input));
         let jobs: Vec<_> = inputs.into_iter().map(new).collect();
-        retrying(|| self.queue(submitter, &jobs)).await?;
-        let mut conn = self.connection().await?;
-        let mut views = Vec::new();
-        for (id, _) in &jobs {
-            let stored = jobs::get(&mut conn, *id).await?.ok_or(AppError::UnknownJob(*id))?;
-            views.push(job_view(&mut conn, stored).await?);
-        }
-        Ok(views)
+        retrying(|| self.queue(submitter, &jobs, key)).await
     }
 
-    async fn queue(&self, submitter: OwnerId, new: &[(JobId, Job)]) -> AppResult<()> {
+    async fn queue(
+        &self,
+        submitter: OwnerId,
+        new: &[(JobId, Job)],
+        key: Option<&RequestKey>,
+    ) -> AppResult<Vec<JobId>> {
         let limit = self.config().limits.jobs_per_submitter;
+        let ids: Vec<JobId> = new.iter().map(|(id, _)| *id).collect();
         let mut work = Work::begin(self).await?;
+        if let Some(made) = self.take_key(&mut work, key, &ids).await? {
+            return Ok(made);
+        }
         // One submission of a submitter at a time, or several would each find room for all of their jobs.
         parties::lock_owner(&mut work.tx, submitter).await?;
         let undecided = jobs::count_undecided(&mut work.tx, submitter, limit).await?;
@@ -103,7 +127,8 @@ impl App {
         }
         require_free(&mut work.tx, submitter, total).await?;
         work.wake(Topic::Queue);
-        work.finish().await
+        work.finish().await?;
+        Ok(ids)
     }
 
     /// A job of the submitter's.

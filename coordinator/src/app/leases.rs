@@ -23,7 +23,8 @@ impl App {
     /// The oldest job of the first of these models that has one for this worker, or none after `wait`. Locks stake.
     ///
     /// # Errors
-    /// The worker is unknown, suspended, holds too many leases, or its owner has too little free for the stake.
+    /// The worker is unknown, suspended, holds too many leases, has too much to defend, or its owner has too little free
+    /// for the stake.
     pub async fn lease(
         &self,
         worker: PartyId,
@@ -64,6 +65,7 @@ impl App {
         if leases::held_by(&mut work.tx, worker).await? >= limit {
             return Err(AppError::LimitReached { what: "leases held at a time", limit });
         }
+        self.require_defence(&mut work, worker).await?;
         for model in models {
             if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner).await? {
                 return self.grant(work, &agent, job).await.map(Some);

@@ -5,7 +5,9 @@
 
 mod audit;
 mod claims;
+mod defences;
 mod disputes;
+mod equivocations;
 mod error;
 mod events;
 mod jobs;
@@ -15,6 +17,7 @@ mod models;
 mod money;
 mod parties;
 mod reads;
+mod repeats;
 mod types;
 mod verdicts;
 mod voids;
@@ -30,10 +33,13 @@ use gainsay_protocol::ServiceTime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use audit::Books;
+pub use equivocations::Conviction;
 pub use error::AppError;
 pub use reads::*;
 pub use types::*;
 pub use voids::VoidView;
+
+pub use crate::store::repeats::RequestKey;
 
 use crate::blob::FileStore;
 use crate::bus::Bus;
@@ -56,6 +62,7 @@ struct Inner {
     files: FileStore,
     bus: Arc<dyn Bus>,
     models: RwLock<HashMap<ModelId, Arc<ValidatedModel>>>,
+    defences: defences::Defences,
     /// Woken workers that look at the queue at the same time.
     lease_turns: Semaphore,
 }
@@ -83,7 +90,8 @@ impl App {
         deployment::adopt(&mut tx, key.id()).await?;
         crate::store::commit(tx).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
-        Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models, lease_turns }) })
+        let defences = defences::Defences::default();
+        Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models, defences, lease_turns }) })
     }
 
     /// The configuration it runs with.

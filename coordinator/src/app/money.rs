@@ -5,7 +5,7 @@ use gainsay_protocol::{Amount, OwnerId};
 use serde_json::json;
 
 use super::work::{About, Work, retrying};
-use super::{AccountView, App, AppError, AppResult};
+use super::{AccountView, App, AppError, AppResult, RequestKey};
 use crate::store::{StoreError, StoreResult, Tx, ledger, parties};
 
 fn checked(amount: Amount) -> AppResult<Amount> {
@@ -39,9 +39,25 @@ impl App {
     /// # Errors
     /// The amount, or no such owner.
     pub async fn deposit(&self, owner: OwnerId, amount: Amount) -> AppResult<Amount> {
+        self.deposit_once(owner, amount, None).await
+    }
+
+    /// The same for a request that may be sent again: under one key it counts once.
+    ///
+    /// # Errors
+    /// Likewise; or the key was used for another request.
+    pub async fn deposit_once(
+        &self,
+        owner: OwnerId,
+        amount: Amount,
+        key: Option<&RequestKey>,
+    ) -> AppResult<Amount> {
         let amount = checked(amount)?;
         retrying(|| async move {
             let mut work = Work::begin(self).await?;
+            if self.take_key(&mut work, key, &[]).await?.is_some() {
+                return Ok(());
+            }
             self.require_owner(&mut work, owner).await?;
             work.post(About::default(), rules::deposit(owner, amount));
             let details = json!({ "owner": owner.to_string(), "amount": amount.0 });
@@ -57,9 +73,25 @@ impl App {
     /// # Errors
     /// The amount, no such owner, or not that much free.
     pub async fn withdraw(&self, owner: OwnerId, amount: Amount) -> AppResult<Amount> {
+        self.withdraw_once(owner, amount, None).await
+    }
+
+    /// The same for a request that may be sent again: under one key it counts once.
+    ///
+    /// # Errors
+    /// Likewise; or the key was used for another request.
+    pub async fn withdraw_once(
+        &self,
+        owner: OwnerId,
+        amount: Amount,
+        key: Option<&RequestKey>,
+    ) -> AppResult<Amount> {
         let amount = checked(amount)?;
         retrying(|| async move {
             let mut work = Work::begin(self).await?;
+            if self.take_key(&mut work, key, &[]).await?.is_some() {
+                return Ok(());
+            }
             self.require_owner(&mut work, owner).await?;
             require_free(&mut work.tx, owner, amount).await?;
             work.post(About::default(), rules::withdraw(owner, amount));

@@ -17,7 +17,7 @@ use crate::store::claims::{self, RejectedBecause, Settlement, StoredClaim};
 use crate::store::disputes::{self, StoredDispute};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::ledger::{self, HoldCause, HoldEnd, StoredHold};
-use crate::store::{StoreError, parties};
+use crate::store::{StoreError, clock, parties};
 
 /// Why a claim is rejected, and who earns by it.
 pub(super) struct Rejection {
@@ -51,7 +51,9 @@ impl App {
                 Effect::CloseOthersOnClaim { closing, .. } => {
                     self.close_disputes_on(work, claim, closing).await?;
                 }
-                Effect::SuspendWorker { .. } => self.suspend(work, claim).await?,
+                Effect::SuspendWorker { .. } => {
+                    self.suspend(work, claim.worker, About::claim(claim.job, claim.id)).await?;
+                }
                 Effect::ForfeitBond { challenger, worker } => {
                     self.forfeit_bond(work, claim, id, challenger, worker).await?;
                 }
@@ -160,15 +162,15 @@ impl App {
         Ok(())
     }
 
-    /// Suspends the worker of a claim that convicted it, and starts the windows of its pending claims anew: once per
+    /// Suspends a worker for what it was convicted of, and starts the windows of its pending claims anew: once per
     /// suspension.
-    pub(super) async fn suspend(&self, work: &mut Work<'_>, claim: &StoredClaim) -> AppResult<()> {
+    pub(super) async fn suspend(&self, work: &mut Work<'_>, worker: PartyId, about: About) -> AppResult<()> {
         let now = work.now().await?;
-        if parties::suspend_worker(&mut work.tx, claim.worker, now).await? {
+        if parties::suspend_worker(&mut work.tx, worker, now).await? {
             let closes = window_closes(now, &self.config().parameters);
-            let windows = claims::restart_windows(&mut work.tx, claim.worker, closes).await?;
+            let windows = claims::restart_windows(&mut work.tx, worker, closes).await?;
             let details = json!({ "windows_restarted": windows, "window_ends_ms": closes.0 });
-            work.event("worker_suspended", About::claim(claim.job, claim.id).party(claim.worker), details);
+            work.event("worker_suspended", about.party(worker), details);
         }
         Ok(())
     }
@@ -207,25 +209,33 @@ impl App {
     /// # Errors
     /// The database.
     pub async fn pay_out_holds(&self) -> AppResult<usize> {
-        retrying(|| async {
-            let mut work = Work::begin(self).await?;
-            let now = work.now().await?;
-            // Whoever delays the decision of its job delays the payout by no more than the longest that a job can take.
-            let longest = longest_decision_ms(&self.config().parameters);
-            let overdue = ServiceTime(now.0.saturating_sub_unsigned(longest));
-            let batch = self.config().limits.reconcile_batch;
-            let due = ledger::lock_due_holds(&mut work.tx, now, overdue, batch).await?;
-            for hold in &due {
-                match hold.cause {
-                    HoldCause::Stake => self.pay_conviction(&mut work, hold).await?,
-                    HoldCause::Bond => self.pay_forfeit(&mut work, hold),
-                }
-                ledger::end_hold(&mut work.tx, hold, HoldEnd::Released, now).await?;
-            }
-            work.finish().await?;
-            Ok(due.len())
-        })
-        .await
+        // Whoever delays the decision of its job delays the payout by no more than the longest that a job can take.
+        let longest = longest_decision_ms(&self.config().parameters);
+        let mut conn = self.connection().await?;
+        let now = clock::now(&mut conn).await?;
+        let overdue = ServiceTime(now.0.saturating_sub_unsigned(longest));
+        let due = ledger::due_holds(&mut conn, now, overdue, self.config().limits.reconcile_batch).await?;
+        drop(conn);
+        let mut done = Ok(());
+        for hold in &due {
+            // Each in a transaction of its own: one that cannot be paid must not keep the others from it.
+            done = done.and(retrying(|| self.pay_out(hold)).await);
+        }
+        done.map(|()| due.len())
+    }
+
+    async fn pay_out(&self, hold: &StoredHold) -> AppResult<()> {
+        let mut work = Work::begin(self).await?;
+        if !ledger::lock_hold(&mut work.tx, hold).await? {
+            return Ok(());
+        }
+        let now = work.now().await?;
+        match hold.cause {
+            HoldCause::Stake => self.pay_conviction(&mut work, hold).await?,
+            HoldCause::Bond => self.pay_forfeit(&mut work, hold),
+        }
+        ledger::end_hold(&mut work.tx, hold, HoldEnd::Released, now).await?;
+        work.finish().await
     }
 
     async fn pay_conviction(&self, work: &mut Work<'_>, hold: &StoredHold) -> AppResult<()> {

@@ -9,8 +9,8 @@ use gainsay_protocol::{Amount, OwnerId};
 use super::auth::{self, Body, Operator, Submitter};
 use super::error::ApiError;
 use super::state::HttpState;
-use super::{body, request, views};
-use crate::app::Provider;
+use super::{body, repeats, request, views};
+use crate::app::{App, Provider};
 
 /// Requests about money are small.
 const MAX_BODY: usize = 4 << 10;
@@ -19,16 +19,20 @@ const MAX_BODY: usize = 4 << 10;
 #[utoipa::path(
     post, path = "/v1/deposits", operation_id = "deposit", tag = "money",
     summary = "Money in, by the operator",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names the request: sent again under the same key, it counts once")),
     request_body = Deposit,
     responses((status = 200, description = "The holder's accounts", body = Accounts)),
 )]
 pub(super) async fn deposit(
+    request: HttpRequest,
     _: Operator,
     body: Body<MAX_BODY>,
     state: Data<HttpState>,
 ) -> Result<Json<Accounts>, ApiError> {
     let Deposit { to, amount } = body::json(&body.0)?;
-    state.call(move |app| async move { app.deposit(to, Amount(amount)).await }).await?;
+    let key = repeats::key(&request, repeats::OPERATOR, &body.0)?;
+    let case = move |app: App| async move { app.deposit_once(to, Amount(amount), key.as_ref()).await };
+    state.call(case).await?;
     accounts_of(&state, to).await
 }
 
@@ -37,6 +41,7 @@ pub(super) async fn deposit(
 #[utoipa::path(
     post, path = "/v1/withdrawals", operation_id = "withdraw", tag = "money",
     summary = "Money out, by its holder",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names the request: sent again under the same key, it counts once")),
     request_body = Withdraw,
     responses((status = 200, description = "The holder's accounts", body = Accounts)),
 )]
@@ -47,7 +52,9 @@ pub(super) async fn withdraw(
 ) -> Result<Json<Accounts>, ApiError> {
     let holder = holder(&request, &state, &body.0).await?;
     let Withdraw { amount } = body::json(&body.0)?;
-    state.call(move |app| async move { app.withdraw(holder, Amount(amount)).await }).await?;
+    let key = repeats::key(&request, holder, &body.0)?;
+    let case = move |app: App| async move { app.withdraw_once(holder, Amount(amount), key.as_ref()).await };
+    state.call(case).await?;
     accounts_of(&state, holder).await
 }
 

@@ -3,13 +3,15 @@
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
-use gainsay_api::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimState, ClaimView};
-use gainsay_api::limits::{MAX_CLAIM_BYTES, MAX_PAGE};
+use gainsay_api::claims::{
+    ClaimAccepted, ClaimFilter, ClaimList, ClaimState, ClaimView, EquivocationConvicted,
+};
+use gainsay_api::limits::{MAX_CLAIM_BYTES, MAX_EQUIVOCATION_BYTES, MAX_PAGE};
 use gainsay_api::schema;
 use gainsay_commitment::{ClaimId, Signed as SignedObject};
 use gainsay_protocol::{Claim, Role};
 
-use super::auth::{Signed, Worker};
+use super::auth::{Player, Signed, Worker};
 use super::error::ApiError;
 use super::state::HttpState;
 use super::{names, request, views};
@@ -58,6 +60,23 @@ pub(super) async fn read(request: HttpRequest, state: Data<HttpState>) -> Result
         .await?;
     let worker = names::party(&state, claim.worker, Role::Worker).await?;
     Ok(Json(views::claim(&claim, worker, open)))
+}
+
+/// `POST /v1/equivocations`: two signed claims of one lease, from whoever is registered as worker or challenger.
+#[utoipa::path(
+    post, path = "/v1/equivocations", operation_id = "report_equivocation", tag = "work",
+    summary = "Report two different signed claims for one lease: they convict their worker",
+    request_body(content = schema::Octets, content_type = "application/octet-stream", description = "Canonical `Equivocation`"),
+    responses((status = 200, description = "What followed", body = EquivocationConvicted)),
+)]
+pub(super) async fn report(
+    signed: Signed<Player, MAX_EQUIVOCATION_BYTES>,
+    state: Data<HttpState>,
+) -> Result<Json<EquivocationConvicted>, ApiError> {
+    let (reporter, bytes) = (signed.party, signed.body);
+    let case = move |app: app::App| async move { app.report_equivocation(reporter, &bytes).await };
+    let app::Conviction { worker, lease, rejected } = state.call(case).await?;
+    Ok(Json(EquivocationConvicted { worker, lease, rejected }))
 }
 
 /// `GET /v1/claims`: a page, oldest first.

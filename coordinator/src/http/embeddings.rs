@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::HttpResponse;
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use gainsay_api::ErrorCode;
 use gainsay_api::embeddings::{
     Embedding, EmbeddingRequest, EmbeddingResponse, EncodingFormat, Part, Provenance, Usage, Vector,
@@ -15,8 +15,8 @@ use super::auth::{Body, Submitter};
 use super::error::ApiError;
 use super::state::HttpState;
 use super::submission::{self, Prepared};
-use super::{headers, views};
-use crate::app::{ClaimSummary, Finality, JobState, JobView};
+use super::{headers, repeats, views};
+use crate::app::{App, ClaimSummary, Finality, JobState, JobView};
 
 /// Jobs and claims named in headers at most; the body names all.
 const HEADER_IDS: usize = 16;
@@ -25,6 +25,7 @@ const HEADER_IDS: usize = 16;
 #[utoipa::path(
     post, path = "/v1/embeddings", operation_id = "embed", tag = "embeddings",
     summary = "Embed texts, and wait for the vectors",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names the request: sent again under the same key, it counts once")),
     request_body = EmbeddingRequest,
     responses((status = 200, description = "As soon as it is claimed. Ask for the job later to see whether it is final",
         body = EmbeddingResponse,
@@ -35,6 +36,7 @@ const HEADER_IDS: usize = 16;
         ))),
 )]
 pub(super) async fn embed(
+    request: HttpRequest,
     submitter: Submitter,
     body: Body<MAX_JSON_BYTES>,
     state: Data<HttpState>,
@@ -48,7 +50,9 @@ pub(super) async fn embed(
     let inputs = submission::split(&prepared.sequences, limits.0, limits.1)?;
     submission::check_price(&state, &inputs, wanted.max_price)?;
     let model = prepared.model.id;
-    let submitted = state.call(move |app| async move { app.submit_jobs(owner, model, inputs).await }).await?;
+    let key = repeats::key(&request, owner, &body.0)?;
+    let case = move |app: App| async move { app.submit_jobs(owner, model, inputs, key.as_ref()).await };
+    let submitted = state.call(case).await?;
     let answered = answers(&state, owner, submitted).await?;
     Ok(respond(&prepared, &answered, wanted.encoding_format))
 }

@@ -152,6 +152,8 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         C::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         C::AlreadyRegistered
         | C::NameTaken
+        | C::IdempotencyKeyReused
+        | C::LeaseHeld
         | C::ModelIncomplete
         | C::ProfileVoided
         | C::BlobNotWanted
@@ -173,9 +175,10 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | C::ModelIdMismatch
         | C::BlobHashMismatch
         | C::ClaimRefused
+        | C::NoEquivocation
         | C::IllegalMove
         | C::MoveRefused => StatusCode::UNPROCESSABLE_ENTITY,
-        C::RateLimited | C::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        C::RateLimited | C::Overloaded | C::TooMuchToDefend => StatusCode::TOO_MANY_REQUESTS,
         C::JobFailed => StatusCode::BAD_GATEWAY,
         C::Unavailable | C::RefereeFailed => StatusCode::SERVICE_UNAVAILABLE,
         C::JobTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -218,6 +221,10 @@ fn code(error: &AppError) -> ErrorCode {
         E::InvalidKey(_) => C::InvalidEncoding,
         E::InvalidAmount { .. } => C::InvalidAmount,
         E::InsufficientFunds { .. } => C::InsufficientFunds,
+        E::RequestKeyReused => C::IdempotencyKeyReused,
+        E::TooMuchToDefend { .. } => C::TooMuchToDefend,
+        E::NoEquivocation(_) => C::NoEquivocation,
+        E::LeaseHeld(_) => C::LeaseHeld,
         E::UnknownOwner(_) => C::UnknownAccount,
         E::UnknownModel(_) => C::UnknownModel,
         E::ModelIncomplete { .. } => C::ModelIncomplete,

@@ -10,7 +10,7 @@ use gainsay_protocol::{JobId, Role};
 use super::auth::{Body, Submitter};
 use super::error::ApiError;
 use super::state::HttpState;
-use super::{catalog, headers, names, request, submission, views};
+use super::{catalog, headers, names, repeats, request, submission, views};
 use crate::app;
 
 /// Jobs that one listing holds at most: each may hold an answer.
@@ -20,10 +20,12 @@ const PAGE: u32 = 100;
 #[utoipa::path(
     post, path = "/v1/jobs", operation_id = "submit_job", tag = "jobs",
     summary = "Submit a job without waiting",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names the request: sent again under the same key, it counts once")),
     request_body = SubmitJob,
     responses((status = 202, description = "It is queued", body = JobView)),
 )]
 pub(super) async fn submit(
+    request: HttpRequest,
     submitter: Submitter,
     body: Body<MAX_JSON_BYTES>,
     state: Data<HttpState>,
@@ -35,7 +37,9 @@ pub(super) async fn submit(
     let inputs = vec![submission::one_job(&state, &prepared.sequences)?];
     submission::check_price(&state, &inputs, wanted.max_price)?;
     let model = prepared.model.id;
-    let jobs = state.call(move |app| async move { app.submit_jobs(owner, model, inputs).await }).await?;
+    let key = repeats::key(&request, owner, &body.0)?;
+    let case = move |app: app::App| async move { app.submit_jobs(owner, model, inputs, key.as_ref()).await };
+    let jobs = state.call(case).await?;
     let job = jobs.first().ok_or_else(|| ApiError::internal("a submission of one job made none"))?;
     Ok(HttpResponse::Accepted()
         .insert_header((headers::JOB, job.id.to_string()))

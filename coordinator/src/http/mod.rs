@@ -29,6 +29,7 @@ mod observe;
 mod openapi;
 mod overview;
 mod parties;
+mod repeats;
 mod request;
 mod routes;
 mod state;
@@ -142,6 +143,7 @@ fn routes() -> Routes {
         .get("/v1/claims", claims::list)
         .post("/v1/claims", claims::post)
         .get("/v1/claims/{id}", claims::read)
+        .post("/v1/equivocations", claims::report)
         .get("/v1/disputes", disputes::list)
         .post("/v1/disputes", disputes::open)
         .get("/v1/disputes/{id}", disputes::read)

@@ -39,6 +39,7 @@ pub struct Round {
 pub async fn run_due(app: &App) -> AppResult<Round> {
     let mut total = Round::default();
     let batch = usize::try_from(app.config().limits.reconcile_batch).unwrap_or(usize::MAX);
+    let forgotten = app.forget_old().await;
     loop {
         // Each is tried whatever became of the others: one that fails must not keep the rest from what is due.
         let (leases, disputes) = (app.reclaim_leases().await, app.expire_disputes().await);
@@ -53,7 +54,7 @@ pub async fn run_due(app: &App) -> AppResult<Round> {
         total.voided += round.voided;
         let Round { leases, disputes, claims, holds, voided } = round;
         if [leases, disputes, claims, holds, voided].iter().all(|found| *found < batch) {
-            return Ok(total);
+            return forgotten.map(|_| total);
         }
     }
 }

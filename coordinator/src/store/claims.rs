@@ -396,14 +396,17 @@ pub async fn record_equivocation(
     job: JobId,
     lease: LeaseId,
     signed: &[u8],
+    reporter: Option<OwnerId>,
     at: ServiceTime,
 ) -> StoreResult<bool> {
     let done = sqlx::query(
-        "insert into equivocations (job_id, lease_id, signed, at_ms) values ($1, $2, $3, $4) on conflict do nothing",
+        "insert into equivocations (job_id, lease_id, signed, reporter_id, at_ms) values ($1, $2, $3, $4, $5)
+            on conflict do nothing",
     )
     .bind(uuid(job.0))
     .bind(uuid(lease.0))
     .bind(signed)
+    .bind(reporter.map(|owner| uuid(owner.0)))
     .bind(at.0)
     .execute(conn)
     .await

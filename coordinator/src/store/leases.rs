@@ -190,6 +190,42 @@ pub async fn held_by(conn: &mut Connection, worker: PartyId) -> StoreResult<u64>
     Ok(held.unsigned_abs())
 }
 
+/// How long a worker was at work on the claims of its that are pending, ms of service time: the union of the times from
+/// lease to claim, since a worker that runs several jobs at once will run them again at once.
+///
+/// # Errors
+/// The database.
+pub async fn rerun_of_pending(conn: &mut Connection, worker: PartyId) -> StoreResult<u64> {
+    let ms: i64 = sqlx::query_scalar(
+        "select coalesce(sum(upper(span) - lower(span)), 0)::bigint from (
+            select unnest(range_agg(int8range(l.leased_ms, l.ended_ms))) as span
+                from claims c join leases l using (job_id, lease_id)
+                where c.worker_id = $1 and c.state = 'pending'
+        ) as spans",
+    )
+    .bind(worker.as_bytes().as_slice())
+    .fetch_one(conn)
+    .await
+    .map_err(failed("measure a worker's pending claims"))?;
+    Ok(ms.unsigned_abs())
+}
+
+/// A lease.
+///
+/// # Errors
+/// The database.
+pub async fn get(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<StoredLease>> {
+    let row: Option<LeaseRow> = sqlx::query_as(
+        "select lease_id, job_id, worker_id, owner_id, state, stake, expires_ms, deadline_ms
+            from leases where lease_id = $1",
+    )
+    .bind(uuid(id.0))
+    .fetch_optional(conn)
+    .await
+    .map_err(failed("look up a lease"))?;
+    row.map(LeaseRow::read).transpose()
+}
+
 /// Leases whose time is over, with their workers. Not locked: look again under the locks.
 ///
 /// # Errors

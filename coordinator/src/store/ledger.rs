@@ -348,12 +348,12 @@ pub async fn holds_to_void(conn: &mut Connection, limit: i64) -> StoreResult<Vec
     rows.into_iter().map(HoldRow::read).collect()
 }
 
-/// Locks holds that are due: time is over, and for a stake, the job is decided or the time was over at `overdue`
-/// already. Those that others are paying out at this moment, and those of withdrawn models, are passed over.
+/// Holds that are due: time is over, and for a stake, the job is decided or the time was over at `overdue` already;
+/// those of withdrawn models are passed over. Not locked: see [`lock_hold`].
 ///
 /// # Errors
 /// The database.
-pub async fn lock_due_holds(
+pub async fn due_holds(
     conn: &mut Connection,
     now: ServiceTime,
     overdue: ServiceTime,
@@ -368,15 +368,14 @@ pub async fn lock_due_holds(
                     select 1 from claims c join models m using (model_id)
                         where c.job_id = holds.job_id and c.claim_id = holds.claim_id and m.state = 'voided'
                 )
-            order by release_ms, holder limit $3
-            for no key update skip locked",
+            order by release_ms, holder limit $3",
     )
     .bind(now.0)
     .bind(overdue.0)
     .bind(limit)
     .fetch_all(conn)
     .await
-    .map_err(failed("lock holds that are due"))?;
+    .map_err(failed("find holds that are due"))?;
     rows.into_iter().map(HoldRow::read).collect()
 }
 

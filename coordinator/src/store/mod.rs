@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod models;
 pub mod parties;
 pub mod reads;
+pub mod repeats;
 pub mod voids;
 
 use std::str::FromStr;

@@ -9,6 +9,7 @@ mod embeddings;
 mod events;
 mod flow;
 mod models;
+mod money;
 mod raw;
 mod redis;
 mod service;

@@ -1,4 +1,7 @@
-use crate::support::World;
+use gainsay_coordinator::reconcile::Round;
+use gainsay_protocol::toy::Fault;
+
+use crate::support::{World, parameters};
 
 #[tokio::test]
 async fn several_coordinators_do_not_make_time_faster() {
@@ -41,4 +44,36 @@ async fn time_never_runs_backwards() {
     for statement in ["update service_clock set now_ms = now_ms - 1", "delete from service_clock"] {
         assert!(sqlx::query(statement).execute(&world.pool).await.is_err(), "{statement}");
     }
+}
+
+/// Every coordinator was away for a day: nobody could move, so nobody has lost anything.
+#[tokio::test]
+async fn an_outage_closes_no_window_loses_no_lease_and_spends_no_clock() {
+    let world = World::new().await;
+    let (worker, challenger) = (world.worker("worker").await, world.challenger("challenger").await);
+    let claimed = world.claimed(&worker, Fault::None).await;
+    let wrong = gainsay_commitment::TensorCommitment::from_bytes([5; 32]);
+    let dispute = claimed.open(&world, &claimed.opening_of(&challenger, 1, wrong)).await;
+    world.submit().await;
+    let grant = world.lease(&worker).await.unwrap();
+    let before = world.app.now().await.unwrap();
+    sqlx::query("update service_clock set advanced_at = clock_timestamp() - interval '1 day'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    let other = world.second_coordinator().await;
+    let (one, two) = tokio::join!(world.app.tick(), other.tick());
+    assert!(
+        one.unwrap().max(two.unwrap()) <= before.plus(2_100),
+        "both woke up, and the day counts two seconds"
+    );
+    assert_eq!(world.reconcile().await, Round::default(), "nothing is due");
+
+    // Everybody goes on where it stood, with what was left on its clock.
+    world.app.heartbeat(worker.id(), grant.lease).await.unwrap();
+    let view = world.app.dispute(dispute).await.unwrap();
+    assert_eq!(view.deadline, Some(view.opened_at.plus(parameters().worker_allowance_ms)));
+    let reply = claimed.next_move(&view, &worker, &challenger).unwrap();
+    world.app.post_move(dispute, &reply.to_bytes()).await.unwrap();
+    world.check().await;
 }

@@ -130,14 +130,14 @@ async fn jobs_submitted_together_are_queued_all_or_none() {
     let world = World::new().await;
     let model = world.toy().model.id();
     let inputs = || (0..3).map(|seed| world.toy().job(seed, &[3])).collect::<Vec<_>>();
-    let jobs = world.app.submit_jobs(world.submitter, model, inputs()).await.unwrap();
+    let jobs = world.app.submit_jobs(world.submitter, model, inputs(), None).await.unwrap();
     world.check().await;
     assert_eq!(jobs.len(), 3);
     assert_eq!(world.balance(world.submitter, "free").await, Amount(FUNDS.0 - 3 * PRICE.0));
 
     let left = Amount(FUNDS.0 - 6 * PRICE.0 + 1);
     world.app.withdraw(world.submitter, left).await.unwrap();
-    let refused = world.app.submit_jobs(world.submitter, model, inputs()).await;
+    let refused = world.app.submit_jobs(world.submitter, model, inputs(), None).await;
     assert!(matches!(refused, Err(AppError::InsufficientFunds { .. })), "two of them would fit: {refused:?}");
     world.check().await;
     assert_eq!(world.count("select count(*) from jobs").await, 3);

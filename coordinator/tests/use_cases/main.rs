@@ -10,6 +10,7 @@ mod events;
 mod jobs;
 mod ledger;
 mod models;
+mod money;
 mod parties;
 mod schema;
 mod support;

@@ -116,6 +116,23 @@ pub struct ClaimSummary {
     pub open_disputes: u32,
 }
 
+/// Answer to `POST /v1/equivocations`: the reporter is the prover, and gets the prover's share of a stake that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EquivocationConvicted {
+    /// The worker convicted, and suspended.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::PartyId))]
+    pub worker: PartyId,
+    /// The lease.
+    #[serde(with = "text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
+    pub lease: LeaseId,
+    /// The claim that was rejected for it; none where it was decided before, or the lease has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::ClaimId>))]
+    pub rejected: Option<ClaimId>,
+}
+
 /// Query of `GET /v1/claims`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]

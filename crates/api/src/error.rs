@@ -170,6 +170,8 @@ error_codes! {
     InvalidName = "invalid_name", InvalidRequestError;
     /// An amount that is not positive, or too large.
     InvalidAmount = "invalid_amount", InvalidRequestError;
+    /// The idempotency key came with another request before.
+    IdempotencyKeyReused = "idempotency_key_reused", ConflictError;
     /// No such account.
     UnknownAccount = "unknown_account", NotFoundError;
     /// The free balance does not cover what is asked.
@@ -224,6 +226,12 @@ error_codes! {
     UnknownLease = "unknown_lease", NotFoundError;
     /// The lease was lost, or its job is decided.
     StaleLease = "stale_lease", ConflictError;
+    /// Running the worker's undecided claims again would take over half of its dispute allowance: no lease until some are decided.
+    TooMuchToDefend = "too_much_to_defend", RateLimitError;
+    /// The two claims are none of one lease, or not both signed by its worker.
+    NoEquivocation = "no_equivocation", InvalidRequestError;
+    /// The lease is still held: report again once it has its claim or is lost.
+    LeaseHeld = "lease_held", ConflictError;
     /// No such claim.
     UnknownClaim = "unknown_claim", NotFoundError;
     /// A field of the claim is not what the job, the lease or the model says.

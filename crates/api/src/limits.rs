@@ -1,5 +1,9 @@
 //! Sizes that both ends enforce. A server refuses what is larger with `body_too_large`; a client stops reading there.
 
+/// Largest report of an equivocation: two signed claims.
+pub const MAX_EQUIVOCATION_BYTES: usize = 2 * MAX_CLAIM_BYTES;
+/// Longest idempotency key, in characters.
+pub const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Bytes of the facts of an audit: every account that holds something, every undecided job.
 pub const MAX_BOOKS_BYTES: usize = 1 << 30;
 /// Largest JSON request body.

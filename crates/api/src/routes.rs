@@ -22,6 +22,7 @@
 //! | `POST /v1/leases` | worker, signed | [`LeaseRequest`] → [`Leases`]; `?wait_ms` |
 //! | `POST /v1/leases/{id}/heartbeat` | worker, signed | empty → [`Heartbeat`] |
 //! | `POST /v1/claims` | worker, signed | `Signed<Claim>` bytes → [`ClaimAccepted`] |
+//! | `POST /v1/equivocations` | worker or challenger, signed | `Equivocation` bytes → [`EquivocationConvicted`] |
 //! | `GET /v1/claims` | anyone | → [`ClaimList`], by [`ClaimFilter`] |
 //! | `GET /v1/claims/{id}` | anyone | → [`ClaimView`] |
 //! | `POST /v1/disputes` | challenger, signed | signed `Open` move → [`DisputeView`] |
@@ -59,6 +60,7 @@
 //! [`Leases`]: crate::leases::Leases
 //! [`Heartbeat`]: crate::leases::Heartbeat
 //! [`ClaimAccepted`]: crate::claims::ClaimAccepted
+//! [`EquivocationConvicted`]: crate::claims::EquivocationConvicted
 //! [`ClaimList`]: crate::claims::ClaimList
 //! [`ClaimFilter`]: crate::claims::ClaimFilter
 //! [`ClaimView`]: crate::claims::ClaimView
@@ -77,6 +79,9 @@
 
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, TensorCommitment};
 use gainsay_protocol::{JobId, LeaseId};
+
+/// The header that names a request about money, so that it may be sent again.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Registration of a submitter.
 pub const SUBMITTERS: &str = "/v1/submitters";
@@ -104,6 +109,8 @@ pub const BLOBS: &str = "/v1/blobs";
 pub const LEASES: &str = "/v1/leases";
 /// Claims.
 pub const CLAIMS: &str = "/v1/claims";
+/// Reports of two claims for one lease.
+pub const EQUIVOCATIONS: &str = "/v1/equivocations";
 /// Disputes.
 pub const DISPUTES: &str = "/v1/disputes";
 /// Server-sent events.

@@ -60,7 +60,8 @@ pub enum ParametersError {
 
 impl Default for Parameters {
     /// A stake of forty times a price of 0.01 credits (deterrence at five per cent detection and a fixed
-    /// fraction of one half), a bond that covers what a dispute costs, five-minute windows.
+    /// fraction of one half), a bond that covers what a dispute costs, five-minute windows, and a worker's allowance of
+    /// twice that: a worker that is never idle can run all of a window's work again in half of it.
     fn default() -> Self {
         Self {
             stake_per_job: Amount(400_000),
@@ -73,7 +74,7 @@ impl Default for Parameters {
             opener_refund: Amount(20_000),
             forfeit_to_worker_ppm: 500_000,
             window_ms: 300_000,
-            worker_allowance_ms: 300_000,
+            worker_allowance_ms: 600_000,
             challenger_allowance_ms: 300_000,
             lease_ms: 120_000,
             heartbeat_ms: 15_000,

@@ -24,7 +24,7 @@ use super::{
         parties::register_submitter, accounts::deposit, accounts::withdraw, accounts::list,
         parties::register_owner, parties::register_worker, parties::register_challenger,
         models::list, models::read, models::register, blobs::download, blobs::upload,
-        leases::lease, leases::heartbeat, claims::post, claims::list, claims::read,
+        leases::lease, leases::heartbeat, claims::post, claims::report, claims::list, claims::read,
         disputes::open, disputes::play, disputes::list, disputes::read, disputes::evidence,
         disputes::resume, voids::void, voids::list, audit::books, audit::transactions,
         events::stream, overview::overview,

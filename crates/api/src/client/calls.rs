@@ -3,7 +3,7 @@
 use super::transport::{Auth, Call};
 use super::{Client, ClientError};
 use crate::accounts::{Accounts, AccountsQuery, Deposit, Withdraw};
-use crate::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimView};
+use crate::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimView, EquivocationConvicted};
 use crate::disputes::{DisputeFilter, DisputeList, DisputeView};
 use crate::embeddings::{EmbeddingRequest, EmbeddingResponse};
 use crate::info::Info;
@@ -65,14 +65,15 @@ impl Client {
         self.json(Call::post(path).auth(Auth::Key(owner)).idempotent().json(&body)?).await
     }
 
-    /// Credits a free balance from outside, by the operator. Made once: look at the balance after a failure.
+    /// Credits a free balance from outside, by the operator: once, however often the call has to be made again.
     pub async fn deposit(&self, operator_token: &str, deposit: &Deposit) -> Result<Accounts, ClientError> {
-        self.json(Call::post(routes::DEPOSITS).auth(Auth::Bearer(operator_token)).json(deposit)?).await
+        let call = Call::post(routes::DEPOSITS).auth(Auth::Bearer(operator_token)).once();
+        self.json(call.json(deposit)?).await
     }
 
-    /// Takes money out, by its holder. Made once: look at the balance after a failure.
+    /// Takes money out, by its holder: once, however often the call has to be made again.
     pub async fn withdraw(&self, auth: Auth<'_>, withdraw: &Withdraw) -> Result<Accounts, ClientError> {
-        self.json(Call::post(routes::WITHDRAWALS).auth(auth).json(withdraw)?).await
+        self.json(Call::post(routes::WITHDRAWALS).auth(auth).once().json(withdraw)?).await
     }
 
     /// The asker's accounts; all of them for the operator who asks so.
@@ -87,13 +88,13 @@ impl Client {
         api_key: &str,
         request: &EmbeddingRequest,
     ) -> Result<EmbeddingResponse, ClientError> {
-        let call = Call::post(routes::EMBEDDINGS).auth(Auth::Bearer(api_key)).waiting(EMBEDDING_WAIT);
+        let call = Call::post(routes::EMBEDDINGS).auth(Auth::Bearer(api_key)).once().waiting(EMBEDDING_WAIT);
         self.json(call.json(request)?).await
     }
 
-    /// Queues a job.
+    /// Queues a job: once, however often the call has to be made again.
     pub async fn submit_job(&self, api_key: &str, job: &SubmitJob) -> Result<JobView, ClientError> {
-        self.json(Call::post(routes::JOBS).auth(Auth::Bearer(api_key)).json(job)?).await
+        self.json(Call::post(routes::JOBS).auth(Auth::Bearer(api_key)).once().json(job)?).await
     }
 
     /// A job as it stands, or once it has what the query waits for.
@@ -217,6 +218,15 @@ impl Client {
         id: DisputeId,
     ) -> Result<DisputeView, ClientError> {
         self.json(Call::post(routes::resume(id)).auth(Auth::Bearer(operator_token))).await
+    }
+
+    /// Reports two signed claims of one lease (`Equivocation` bytes), by any registered worker or challenger.
+    pub async fn report_equivocation(
+        &self,
+        key: &SecretKey,
+        pair: impl Into<Bytes>,
+    ) -> Result<EquivocationConvicted, ClientError> {
+        self.json(Call::post(routes::EQUIVOCATIONS).auth(Auth::Key(key)).octets(pair)).await
     }
 
     /// One page of disputes, oldest first.

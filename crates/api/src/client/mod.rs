@@ -2,7 +2,7 @@
 //!
 //! [`Client::connect`] reads who the coordinator is; every other method is one route. Calls that may safely be made
 //! again are: lost connections and busy answers are retried with growing pauses, a signed request afresh each time.
-//! Calls that would count twice (a deposit, a job) are made once. No answer is read beyond its limit.
+//! Calls about money (a deposit, a job) carry a key of their own, under which the coordinator counts them once. No answer is read beyond its limit.
 //!
 //! A client may be given the addresses of several coordinators of one service, with commas between them: it uses one
 //! until that fails, then the next.

@@ -115,6 +115,15 @@ impl<'a> Call<'a> {
         Self { body: Body::Octets(bytes.into()), ..self }
     }
 
+    /// Names the call, so that the coordinator counts it once however often it comes.
+    pub(super) fn once(mut self) -> Self {
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).expect("the operating system has randomness");
+        let value = HeaderValue::from_str(&hex::encode(name)).expect("hex digits are a header value");
+        self.headers.insert(HeaderName::from_static(routes::IDEMPOTENCY_KEY), value);
+        self.idempotent()
+    }
+
     pub(super) fn idempotent(self) -> Self {
         Self { idempotent: true, ..self }
     }
