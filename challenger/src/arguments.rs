@@ -71,6 +71,7 @@ struct ChallengerSettings {
     batch: NonZeroUsize,
     look_every_ms: NonZeroU64,
     list_every_ms: NonZeroU64,
+    status_file: Option<PathBuf>,
     log: LogConfig,
 }
 
@@ -94,6 +95,7 @@ impl Default for ChallengerSettings {
             batch: NonZeroUsize::new(config.batch).expect("the default is above zero"),
             look_every_ms: ms(config.look_every),
             list_every_ms: ms(config.list_every),
+            status_file: None,
             log: LogConfig::default(),
         }
     }
@@ -115,6 +117,7 @@ impl Settings for ChallengerSettings {
         visitor.value("batch", &mut self.batch);
         visitor.value("look_every_ms", &mut self.look_every_ms);
         visitor.value("list_every_ms", &mut self.list_every_ms);
+        visitor.optional_path("status_file", &mut self.status_file);
         self.log.visit(visitor);
     }
 }
@@ -167,6 +170,7 @@ impl ChallengerSettings {
             batch: self.batch.get(),
             look_every: Duration::from_millis(self.look_every_ms.get()),
             list_every: Duration::from_millis(self.list_every_ms.get()),
+            status_file: self.status_file,
             ..config
         }
     }

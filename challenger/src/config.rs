@@ -103,6 +103,8 @@ pub struct Config {
     pub look_every: Duration,
     /// How often it lists the open claims, for those whose events it missed.
     pub list_every: Duration,
+    /// File to write every few seconds with what was done, for those who watch from beside.
+    pub status_file: Option<PathBuf>,
     /// Where to say what was done, while it is done.
     pub progress: Option<watch::Sender<Summary>>,
 }
@@ -127,6 +129,7 @@ impl Config {
             batch: 8,
             look_every: Duration::from_secs(5),
             list_every: Duration::from_secs(60),
+            status_file: None,
             progress: None,
         }
     }

@@ -25,6 +25,7 @@ use gainsay_participant::identity::Identity;
 use gainsay_participant::models::ModelStore;
 use gainsay_participant::patience::persist;
 use gainsay_participant::player::{Hands, Player};
+use gainsay_startup::keep_status_file;
 use inbox::Sampler;
 use std::sync::{Arc, Mutex};
 use tally::Tally;
@@ -78,6 +79,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
         tokio::spawn(check::check(challenger.clone(), queue, stop.clone())),
         tokio::spawn(play::play(challenger.clone(), stop.clone())),
     ];
+    if let Some(file) = challenger.config.status_file.clone() {
+        let challenger = challenger.clone();
+        let counters = move || challenger.tally.summary().counters();
+        tokio::spawn(keep_status_file(file, counters, stop.clone()));
+    }
     for task in tasks {
         task.await.expect("no task of a challenger panics");
     }

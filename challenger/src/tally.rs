@@ -33,6 +33,23 @@ pub struct Summary {
     pub moot: u64,
 }
 
+impl Summary {
+    /// Names and values for a status file.
+    pub(crate) fn counters(self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("gainsay_challenger_checked_total", self.checked),
+            ("gainsay_challenger_agreed_total", self.agreed),
+            ("gainsay_challenger_differed_total", self.differed),
+            ("gainsay_challenger_unchecked_total", self.unchecked),
+            ("gainsay_challenger_opened_total", self.opened),
+            ("gainsay_challenger_passed_over_total", self.passed_over),
+            ("gainsay_challenger_moves_total", self.moves),
+            ("gainsay_challenger_won_total", self.won),
+            ("gainsay_challenger_lost_total", self.lost),
+        ]
+    }
+}
+
 /// The counters behind a [`Summary`].
 #[derive(Default)]
 pub(crate) struct Tally {

@@ -57,6 +57,12 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Say what this machine can do, and check its floating-point environment
     Doctor(doctor::DoctorArguments),
+    /// Ask a coordinator whether it can serve; fails if not
+    Health {
+        /// Its health route
+        #[arg(default_value = "http://127.0.0.1:8650/health/ready")]
+        url: String,
+    },
     /// Run a coordinator
     Coordinator(roles::CoordinatorArguments),
     /// Run a worker: lease jobs, compute, claim, defend
@@ -94,6 +100,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Resume(arguments) => arguments.run().await,
         Command::Verify(arguments) => arguments.run(),
         Command::Doctor(arguments) => arguments.run(),
+        Command::Health { url } => gainsay_startup::ask_health(&url).map_err(Into::into),
         Command::Coordinator(arguments) => arguments.run().await,
         Command::Worker(arguments) => arguments.run().await,
         Command::Challenger(arguments) => arguments.run().await,

@@ -2,6 +2,7 @@
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gainsay_commitment::TensorCommitment;
 use gainsay_program::weights::WeightTypes;
@@ -10,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
+/// No upload goes on after it has rested for so long.
+const UPLOAD_REST: Duration = Duration::from_secs(60 * 60);
 
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,7 @@ impl FileStore {
     pub async fn open(root: PathBuf) -> Result<Self, FileError> {
         let incoming = root.join("incoming");
         fs::create_dir_all(&incoming).await.map_err(failed("make", &incoming))?;
+        sweep(&incoming).await?;
         Ok(Self { root })
     }
 
@@ -87,9 +91,29 @@ impl FileStore {
         upload.file.sync_all().await.map_err(failed("write", &from))?;
         fs::create_dir_all(folder).await.map_err(failed("make", folder))?;
         fs::rename(&from, &target).await.map_err(failed("name", &target))?;
+        // Nothing may be recorded about a file whose name a power cut could take away.
+        for folder in [folder, &self.root] {
+            let opened = File::open(folder).await.map_err(failed("open", folder))?;
+            opened.sync_all().await.map_err(failed("write", folder))?;
+        }
         upload.incoming.kept = true;
         Ok(())
     }
+}
+
+/// Removes what uploads left that were cut off by the end of their process. Other coordinators may be receiving at this
+/// moment: their files are new, since an upload that rests is ended long before.
+async fn sweep(incoming: &Path) -> Result<(), FileError> {
+    let mut entries = fs::read_dir(incoming).await.map_err(failed("read", incoming))?;
+    while let Some(entry) = entries.next_entry().await.map_err(failed("read", incoming))? {
+        let written = entry.metadata().await.and_then(|metadata| metadata.modified());
+        // One that is gone or cannot be looked at is somebody else's business.
+        let is_old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > UPLOAD_REST));
+        if is_old && let Err(error) = fs::remove_file(entry.path()).await {
+            tracing::warn!(%error, path = %entry.path().display(), "a cut-off upload cannot be removed");
+        }
+    }
+    Ok(())
 }
 
 /// A file open for reading.
@@ -211,5 +235,28 @@ impl BlobUpload {
     pub(crate) async fn finish(&mut self) -> Result<ReceivedFile, FileError> {
         self.file.flush().await.map_err(failed("write", &self.incoming.path))?;
         Ok(ReceivedFile { hash: self.hasher.commitment(), bytes: self.bytes, types: self.types.bits() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, create_dir_all, remove_dir_all};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// Each upload that a crash cuts off may be gigabytes, and nothing else ever removes it.
+    #[tokio::test]
+    async fn what_a_crash_left_is_swept_and_what_comes_in_now_is_not() {
+        let root = std::env::temp_dir().join(format!("gainsay-blobs-{}", uuid::Uuid::now_v7().simple()));
+        let incoming = root.join("incoming");
+        create_dir_all(&incoming).unwrap();
+        let (old, new) = (incoming.join("old"), incoming.join("new"));
+        let long_ago = SystemTime::now() - 2 * UPLOAD_REST;
+        File::create(&old).unwrap().set_modified(long_ago).unwrap();
+        File::create(&new).unwrap();
+        FileStore::open(root.clone()).await.unwrap();
+        assert!(!old.exists() && new.exists());
+        remove_dir_all(&root).unwrap();
     }
 }

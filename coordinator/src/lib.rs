@@ -2,6 +2,7 @@
 //! disputes, and pays when the window has closed.
 //!
 //! The main flow, by module:
+//! - `telemetry` counts what this process does.
 //! - `http` turns requests into calls; nothing else knows HTTP.
 //! - [`app`] holds the use cases: load, decide (by `gainsay-protocol`), persist in one transaction, wake up.
 //! - [`store`] is the only place that knows SQL.
@@ -22,8 +23,9 @@ mod http;
 pub mod reconcile;
 mod service;
 pub mod store;
+mod telemetry;
 mod tokenizer;
 
 pub use arguments::{AllSettings, Arguments};
-pub use http::HttpConfig;
+pub use http::{HttpConfig, Network, ParseNetworkError};
 pub use service::{Coordinator, Running, StartError, Timers};

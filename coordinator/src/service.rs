@@ -13,6 +13,7 @@ use crate::bus::{Bus, InProcess, Redis, RedisUrlError};
 use crate::config::{Config, ConfigError};
 use crate::http::{HttpConfig, Server};
 use crate::reconcile;
+use crate::telemetry;
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,7 @@ impl Coordinator {
     /// A setting, the storage or the address cannot be used. Nothing is left running.
     pub async fn start(self) -> Result<Running, StartError> {
         self.config.validate()?;
+        telemetry::start();
         let listen = |source| StartError::Listen { address: self.config.listen, source };
         // The address first: it is the cheapest to find out about, and nothing is left behind if it is taken.
         let listener = TcpListener::bind(self.config.listen).map_err(listen)?;
@@ -101,14 +103,14 @@ impl Coordinator {
         };
         let app = App::start(self.config.clone(), bus).await?;
         let stopping = CancellationToken::new();
-        let drain = self.http.drain;
+        let (notice, drain) = (self.http.notice, self.http.drain);
         let server = Server::start(listener, app.clone(), self.http, stopping.clone()).map_err(listen)?;
         let timers = match self.timers {
             Timers::Running => Some(reconcile::spawn(app.clone())),
             Timers::ByHand => None,
         };
         tracing::info!(%address, coordinator = %app.coordinator(), "serving");
-        Ok(Running { address, app, server, timers, stopping, drain })
+        Ok(Running { address, app, server, timers, stopping, notice, drain })
     }
 }
 
@@ -128,6 +130,7 @@ pub struct Running {
     server: Server,
     timers: Option<reconcile::Running>,
     stopping: CancellationToken,
+    notice: Duration,
     drain: Duration,
 }
 
@@ -156,11 +159,12 @@ impl Running {
         &self.app
     }
 
-    /// Stops: streams and waits end, requests in progress have the drain time, then the timers and the connections to
-    /// the database end.
+    /// Stops: it is not ready any more, streams and waits end, and after the time of notice nobody is let in; requests in
+    /// progress have the drain time, then the timers and the connections to the database end.
     pub async fn stop(self) {
         tracing::info!(address = %self.address, "stopping");
         self.stopping.cancel();
+        tokio::time::sleep(self.notice).await;
         self.server.stop(self.drain).await;
         if let Some(timers) = self.timers {
             timers.stop().await;

@@ -82,6 +82,7 @@ struct WorkerSettings {
     batch: NonZeroU32,
     lease_wait_ms: NonZeroU64,
     look_every_ms: NonZeroU64,
+    status_file: Option<PathBuf>,
     log: LogConfig,
 }
 
@@ -105,6 +106,7 @@ impl Default for WorkerSettings {
             batch: NonZeroU32::new(config.batch).expect("the default is above zero"),
             lease_wait_ms: ms(config.lease_wait),
             look_every_ms: ms(config.look_every),
+            status_file: None,
             log: LogConfig::default(),
         }
     }
@@ -126,6 +128,7 @@ impl Settings for WorkerSettings {
         visitor.value("batch", &mut self.batch);
         visitor.value("lease_wait_ms", &mut self.lease_wait_ms);
         visitor.value("look_every_ms", &mut self.look_every_ms);
+        visitor.optional_path("status_file", &mut self.status_file);
         self.log.visit(visitor);
     }
 }
@@ -181,6 +184,7 @@ impl WorkerSettings {
             batch: self.batch.get(),
             lease_wait: Duration::from_millis(self.lease_wait_ms.get()),
             look_every: Duration::from_millis(self.look_every_ms.get()),
+            status_file: self.status_file,
             ..config
         }
     }

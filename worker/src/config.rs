@@ -35,6 +35,8 @@ pub struct Config {
     pub misbehaviour: Option<Misbehaviour>,
     /// It cheats on every so many-th job; 1 is on all.
     pub cheat_every: u64,
+    /// File to write every few seconds with what was done, for those who watch from beside.
+    pub status_file: Option<PathBuf>,
     /// Where to say what was done, while it is done.
     pub progress: Option<watch::Sender<Summary>>,
 }
@@ -62,6 +64,7 @@ impl Config {
             look_every: Duration::from_secs(5),
             misbehaviour: None,
             cheat_every: 1,
+            status_file: None,
             progress: None,
         }
     }

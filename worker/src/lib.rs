@@ -31,6 +31,7 @@ use gainsay_api::parties::EnlistedRole;
 use gainsay_participant::identity::Identity;
 use gainsay_participant::models::ModelStore;
 use gainsay_participant::patience::persist;
+use gainsay_startup::keep_status_file;
 use misbehave::Liar;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     let both = stop.child_token();
     let work = tokio::spawn(work::work(worker.clone(), both.clone()));
     let defend = tokio::spawn(defend::defend(worker.clone(), both.clone()));
+    if let Some(file) = worker.config.status_file.clone() {
+        let worker = worker.clone();
+        let counters = move || worker.tally.summary().counters();
+        tokio::spawn(keep_status_file(file, counters, both.clone()));
+    }
     let worked = work.await.expect("the working task does not panic");
     if let Err(error) = &worked {
         // Whoever stopped answering would lose the stakes of claims that are right.

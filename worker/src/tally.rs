@@ -24,6 +24,21 @@ pub struct Summary {
     pub suspended: bool,
 }
 
+impl Summary {
+    /// Names and values for a status file.
+    pub(crate) fn counters(self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("gainsay_worker_leases_total", self.leases),
+            ("gainsay_worker_claims_total", self.claims),
+            ("gainsay_worker_lost_total", self.lost),
+            ("gainsay_worker_finalized_total", self.finalized),
+            ("gainsay_worker_rejected_total", self.rejected),
+            ("gainsay_worker_moves_total", self.moves),
+            ("gainsay_worker_suspended_total", self.suspended.into()),
+        ]
+    }
+}
+
 /// The counters behind a [`Summary`].
 #[derive(Default)]
 pub(crate) struct Tally {

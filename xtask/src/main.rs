@@ -115,7 +115,12 @@ fn openapi() -> Result<()> {
 /// Installs by apt what the tests need and this machine lacks. PostgreSQL is not among it: the private cluster finds or
 /// fetches its own binaries.
 fn install_missing() -> Result<()> {
-    let wanted = [("python3", "python3"), ("pip3", "python3-pip"), ("redis-server", "redis-server")];
+    let wanted = [
+        ("python3", "python3"),
+        ("pip3", "python3-pip"),
+        ("redis-server", "redis-server"),
+        ("docker-compose", "docker-compose"),
+    ];
     let mut missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !finds(program)).map(|(_, package)| *package).collect();
     if !has_venv() {

@@ -44,7 +44,8 @@ pub use crate::store::repeats::RequestKey;
 use crate::blob::FileStore;
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::store::{PooledConnection, Store, clock, deployment};
+pub use crate::store::measures::Measures;
+use crate::store::{PooledConnection, Store, clock, deployment, measures};
 
 /// Result of a use case.
 pub type AppResult<T> = Result<T, AppError>;
@@ -151,6 +152,20 @@ impl App {
     /// It does not, or is not.
     pub async fn ready(&self) -> AppResult<()> {
         Ok(self.inner.store.check().await?)
+    }
+
+    /// Totals of the service, for those who watch it.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn measures(&self) -> AppResult<Measures> {
+        let mut conn = self.connection().await?;
+        Ok(measures::take(&mut conn).await?)
+    }
+
+    /// How many connections to the database are open, and how many of them idle.
+    pub fn database_connections(&self) -> (usize, usize) {
+        self.inner.store.connection_counts()
     }
 
     /// Closes all connections to the database. Use cases fail from then on.

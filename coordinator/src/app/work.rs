@@ -4,12 +4,14 @@ use gainsay_commitment::{ClaimId, DisputeId, PartyId};
 use gainsay_protocol::ledger::{LedgerError, Transaction};
 use gainsay_protocol::{JobId, ServiceTime};
 use serde_json::Value;
+use tracing::field::display;
 
 use super::{App, AppError, AppResult};
 use crate::bus::Topic;
 use crate::store::events::{self, NewEvent};
 use crate::store::ledger::{self, NewTransaction};
 use crate::store::{self, StoreResult, Tx, clock};
+use crate::telemetry;
 
 /// A transaction under way. Money is posted and events are written at the end, in [`finish`](Self::finish): both
 /// touch rows that everybody shares, so they are held for as short as can be. Dropped before, nothing happened.
@@ -103,6 +105,8 @@ impl<'a> Work<'a> {
             events::append(&mut self.tx, &self.events, now).await?;
         }
         store::commit(self.tx).await?;
+        telemetry::committed(&self.events);
+        log(&self.events);
         if !self.events.is_empty() {
             self.topics.push(Topic::Events);
         }
@@ -110,6 +114,19 @@ impl<'a> Work<'a> {
             self.app.bus().publish(topic).await;
         }
         Ok(())
+    }
+}
+
+/// What happened, with the ids that it happened to. What follows from a dispute is rare, and what an operator looks for.
+fn log(events: &[NewEvent]) {
+    for NewEvent { kind, job, claim, dispute, party, .. } in events {
+        let (job, claim) = (job.map(display), claim.map(display));
+        let (dispute, party) = (dispute.map(display), party.map(display));
+        if dispute.is_some() {
+            tracing::info!(event = kind, job, claim, dispute, party, "on record");
+        } else {
+            tracing::debug!(event = kind, job, claim, dispute, party, "on record");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gainsay_startup::{Settings, Visitor};
 
+use super::peer::Network;
 use crate::bus::Quota;
 use crate::config::visit_time;
 
@@ -39,7 +40,11 @@ pub struct HttpConfig {
     pub leases: Quota,
     /// Disputes opened by one challenger. Moves of an open dispute are never limited.
     pub openings: Quota,
-    /// Time that requests in progress have once the service stops.
+    /// Proxies whose word on whom they serve is taken; nobody's, if there are none.
+    pub trusted_proxies: Vec<Network>,
+    /// How long a service that stops still takes connections while it says that it is not ready, for a proxy to notice.
+    pub notice: Duration,
+    /// Time that requests in progress have after that.
     pub drain: Duration,
 }
 
@@ -60,6 +65,8 @@ impl Default for HttpConfig {
             submissions: Quota::per_minute(600, 6_000),
             leases: Quota::per_minute(120, 1_200),
             openings: Quota::per_minute(120, 600),
+            trusted_proxies: Vec::new(),
+            notice: Duration::ZERO,
             drain: Duration::from_secs(5),
         }
     }
@@ -86,6 +93,10 @@ impl Settings for HttpConfig {
         for (burst, rate, quota) in rates {
             visit_quota(quota, burst, rate, visitor);
         }
+        visitor.list("http_trusted_proxies", &mut self.trusted_proxies);
+        let mut notice_ms = self.notice.as_millis() as u64;
+        visitor.value("http_notice_ms", &mut notice_ms);
+        self.notice = Duration::from_millis(notice_ms);
         visit_time(&mut self.drain, "http_drain_ms", visitor);
     }
 }

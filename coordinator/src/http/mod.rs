@@ -23,12 +23,14 @@ mod headers;
 mod info;
 mod jobs;
 mod leases;
+mod metrics;
 mod models;
 mod names;
 mod observe;
 mod openapi;
 mod overview;
 mod parties;
+mod peer;
 mod repeats;
 mod request;
 mod routes;
@@ -50,6 +52,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use config::HttpConfig;
+pub use peer::{Network, ParseNetworkError};
 
 use crate::app::App;
 use routes::Routes;
@@ -117,6 +120,7 @@ fn routes() -> Routes {
         .get("/docs/{file}", docs::file)
         .get("/health/live", info::live)
         .get("/health/ready", info::ready)
+        .get("/metrics", metrics::metrics)
         .get("/v1/openapi.json", docs::document)
         .get("/v1/info", info::info)
         .get("/v1/overview", overview::overview)

@@ -5,59 +5,81 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpResponse};
+use actix_web::{Error, HttpResponse};
 use gainsay_api::{ErrorBody, ErrorCode, ErrorDetail};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::{self, ApiError};
 use super::headers::{JOB, REQUEST_ID, SHOULD_RETRY};
+use crate::telemetry;
 
-/// Names one request in answers and in the log.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RequestId(Uuid);
-
-impl std::fmt::Display for RequestId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+/// Letters of a request id that a client chose.
+const ID_MAX: usize = 64;
 
 /// The middleware.
 pub(super) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let id = RequestId(Uuid::now_v7());
     let started = Instant::now();
-    request.extensions_mut().insert(id);
-    let method = request.method().clone();
-    let response = next.call(request).await?.map_into_boxed_body();
+    let id = request_id(&request);
+    // Everything that is logged on the request's behalf carries its id.
+    let span = tracing::info_span!("request", request_id = id);
+    let method = method_name(request.method());
+    let response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
+    let _in_span = span.enter();
     let mut response = if response.status().is_client_error() || response.status().is_server_error() {
-        render(response, id)
+        render(response, &id)
     } else {
         response
     };
-    add_headers(&mut response, id);
+    add_headers(&mut response, &id);
     // The route's pattern, never the path or query as sent: those are the client's and may hold anything.
-    let route = response.request().match_pattern().unwrap_or_default();
+    let route = response.request().match_pattern();
+    let route = route.as_deref().unwrap_or("none");
     let status = response.status().as_u16();
-    let elapsed_us = started.elapsed().as_micros() as u64;
-    tracing::debug!(request_id = %id, %method, route, status, elapsed_us, "answered");
+    let elapsed = started.elapsed();
+    telemetry::answered(method, route, status, elapsed);
+    tracing::debug!(method, route, status, elapsed_us = elapsed.as_micros() as u64, "answered");
     Ok(response)
 }
 
+/// The id that the client or a proxy gave the request, where it is one that can go into a log; a new one otherwise.
+fn request_id(request: &ServiceRequest) -> String {
+    let is_plain = |text: &&str| {
+        (1..=ID_MAX).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+    };
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(is_plain);
+    given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
+}
+
+/// The method as a label: clients may make methods up.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
 /// Gives an error its body. Errors of the framework (no such route, a broken request line) get one too.
-fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<BoxBody> {
+fn render(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, answer) = response.into_parts();
     let own = answer.error().and_then(|error| error.as_error::<ApiError>());
     if let Some(causes) = own.and_then(ApiError::causes) {
-        tracing::error!(request_id = %id, causes, "request failed");
+        tracing::error!(causes, "request failed");
     }
     let methods = answer.headers().get(ALLOW).cloned();
     let detail =
@@ -78,7 +100,7 @@ fn render(response: ServiceResponse<BoxBody>, id: RequestId) -> ServiceResponse<
         let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
         builder.insert_header((JOB, jobs.join(", ")));
     }
-    let answer = builder.json(ErrorBody { error: detail, request_id: id.to_string() });
+    let answer = builder.json(ErrorBody { error: detail, request_id: id.to_owned() });
     ServiceResponse::new(request, answer)
 }
 
@@ -102,9 +124,9 @@ fn foreign(status: StatusCode, methods: Option<&HeaderValue>) -> ErrorDetail {
     ErrorDetail::new(code, message)
 }
 
-fn add_headers(response: &mut ServiceResponse<BoxBody>, id: RequestId) {
+fn add_headers(response: &mut ServiceResponse<BoxBody>, id: &str) {
     let headers = response.headers_mut();
-    let id = HeaderValue::from_str(&id.to_string()).expect("a UUID is a header value");
+    let id = HeaderValue::from_str(id).expect("ids are letters, digits and few signs");
     headers.insert(HeaderName::from_static(REQUEST_ID), id);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

@@ -14,6 +14,7 @@ use gainsay_protocol::OwnerId;
 use super::auth::{AnyKey, Body, Signed};
 use super::body;
 use super::error::ApiError;
+use super::peer;
 use super::state::HttpState;
 use crate::app::Provider;
 
@@ -122,6 +123,7 @@ fn registered(id: PartyId, name: String, role: Role, owner: OwnerId) -> HttpResp
 
 /// Registration needs no earlier one, so that only the address can be held to a rate.
 pub(super) async fn limit(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
-    let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let address = peer::client(request, &state.config.trusted_proxies);
+    let address = address.map(|address| address.to_string()).unwrap_or_default();
     state.admit(format!("register:{address}"), state.config.registrations, "registrations").await
 }

@@ -8,11 +8,13 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::catalog::Catalog;
 use super::config::HttpConfig;
 use super::error::ApiError;
 use super::event_view::Frames;
+use super::metrics;
 use super::names::Names;
 use super::overview::Cached;
 use crate::app::{App, AppResult};
@@ -31,6 +33,7 @@ pub(super) struct HttpState {
     pub(super) names: Names,
     pub(super) frames: Frames,
     pub(super) overview: Cached,
+    pub(super) metrics: metrics::Cached,
     /// Requests whose text is being tokenized.
     pub(super) tokenizing: Arc<Semaphore>,
     /// Room for large bodies, in parts of [`BODY_PART`](super::body::BODY_PART).
@@ -54,6 +57,7 @@ impl HttpState {
             names: Names::default(),
             frames: Frames::default(),
             overview: Cached::default(),
+            metrics: metrics::Cached::default(),
             tokenizing: Arc::new(Semaphore::new(cores)),
             bodies: Arc::new(Semaphore::new(super::body::BODY_PARTS)),
             streams,
@@ -68,7 +72,7 @@ impl HttpState {
         T: Send + 'static,
         F: Future<Output = AppResult<T>> + Send + 'static,
     {
-        let task = self.core.spawn(case(self.app.clone()));
+        let task = self.core.spawn(case(self.app.clone()).in_current_span());
         finished(task.await)
     }
 
@@ -79,7 +83,7 @@ impl HttpState {
         T: Send + 'static,
         F: Future<Output = AppResult<T>> + Send + 'static,
     {
-        let mut task = AbortOnDrop(self.core.spawn(case(self.app.clone())));
+        let mut task = AbortOnDrop(self.core.spawn(case(self.app.clone()).in_current_span()));
         tokio::select! {
             done = &mut task.0 => finished(done).map(Some),
             () = self.stopping.cancelled() => Ok(None),

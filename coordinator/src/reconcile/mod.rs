@@ -4,13 +4,14 @@
 //! coordinators at once, it does so once. A crash between two tasks costs nothing but time: the next round finds
 //! the rest. So there is one code path for what is overdue, whatever made it so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, AppResult};
+use crate::telemetry;
 
 /// How often service time is advanced and everything due is looked for.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -113,8 +114,12 @@ async fn every_period<F: Future<Output = AppResult<()>> + Send + 'static>(
             _ = stopped.wait_for(|stop| *stop) => return,
             _ = timer.tick() => {}
         }
+        let started = Instant::now();
         // A task of its own: a round that panics must not end the timer.
-        let error: Box<dyn std::error::Error> = match tokio::spawn(run(app.clone())).await {
+        let done = tokio::spawn(run(app.clone())).await;
+        telemetry::round(what, started.elapsed(), matches!(done, Ok(Ok(()))));
+        telemetry::upkeep();
+        let error: Box<dyn std::error::Error> = match done {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.into(),
             Err(broken) => broken.into(),

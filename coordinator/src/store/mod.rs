@@ -14,6 +14,7 @@ pub mod events;
 pub mod jobs;
 pub mod leases;
 pub mod ledger;
+pub mod measures;
 pub mod models;
 pub mod parties;
 pub mod reads;
@@ -164,6 +165,12 @@ impl Store {
     #[must_use]
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// How many connections are open, and how many of them idle.
+    #[must_use]
+    pub fn connection_counts(&self) -> (usize, usize) {
+        (self.pool.size() as usize, self.pool.num_idle())
     }
 
     /// Takes a connection for reading, or for a single statement.

@@ -11,8 +11,8 @@ use rules::Rules;
 use utoipa::OpenApi;
 
 use super::{
-    accounts, audit, blobs, claims, disputes, docs, embeddings, events, info, jobs, leases, models, overview,
-    parties, voids,
+    accounts, audit, blobs, claims, disputes, docs, embeddings, events, info, jobs, leases, metrics, models,
+    overview, parties, voids,
 };
 
 #[derive(OpenApi)]
@@ -28,7 +28,7 @@ use super::{
         disputes::open, disputes::play, disputes::list, disputes::read, disputes::evidence,
         disputes::resume, voids::void, voids::list, audit::books, audit::transactions,
         events::stream, overview::overview,
-        info::info, info::live, info::ready, docs::document, overview::page, docs::page, docs::file,
+        info::info, info::live, info::ready, metrics::metrics, docs::document, overview::page, docs::page, docs::file,
     ),
     components(schemas(gainsay_api::events::Event, gainsay_api::jobs::WaitFor)),
     tags(

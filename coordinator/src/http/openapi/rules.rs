@@ -103,8 +103,8 @@ const RULES: &[Rule] = &[
     rule("docs_file", &[], &[C::RouteNotFound]),
 ];
 
-/// Operations that answer from the program itself: they need neither the database nor anything of the request.
-const FIXED: [&str; 5] = ["live", "openapi", "dashboard", "docs", "docs_file"];
+/// Operations that answer always: they need nothing of the request, and go without the database where it is away.
+const FIXED: [&str; 6] = ["live", "metrics", "openapi", "dashboard", "docs", "docs_file"];
 
 /// Completes the document.
 pub(super) struct Rules;
