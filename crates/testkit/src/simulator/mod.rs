@@ -25,6 +25,7 @@ mod pool;
 mod scenario;
 mod service;
 mod tally;
+mod views;
 mod worker;
 mod world;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gainsay_commitment::PartyId;
-use gainsay_protocol::lifecycle::{ClaimState, JobState};
+use gainsay_protocol::lifecycle::JobState;
 use gainsay_protocol::toy::{Credentials, Random};
-use gainsay_protocol::{Amount, Authentic, Cause, JobId, LeaseId, OwnerId, ServiceTime, SignedMove, Verdict};
+use gainsay_protocol::{Amount, Authentic, JobId, LeaseId, OwnerId, ServiceTime, SignedMove};
 
 use super::audit::audit;
 use super::broken::Broken;
@@ -15,7 +15,7 @@ use super::invariants::{self, Promises};
 use super::network::{Event, Queue, Reply, Request};
 use super::pool::Pool;
 use super::scenario::{Scenario, draw};
-use super::service::{LeaseState, Refused, Service};
+use super::service::{Refused, Service};
 use super::tally::Tally;
 use super::worker::Worker;
 
@@ -148,7 +148,7 @@ impl<'a> World<'a> {
         self.tally.count("games");
         self.play()?;
         self.close_the_books()?;
-        self.count_results();
+        self.tally.count_results(&self.service);
         Ok(self.tally.clone())
     }
 
@@ -500,42 +500,6 @@ impl<'a> World<'a> {
         }
         self.play()?;
         audit(&self.service, &self.funds)
-    }
-
-    fn count_results(&mut self) {
-        let Self { service, tally, .. } = self;
-        for lease in service.leases.iter().filter(|lease| lease.state == LeaseState::Lost) {
-            tally.count(if lease.ended == Some(lease.deadline) { "leases run out" } else { "leases lost" });
-        }
-        for job in &service.jobs {
-            tally.count(match job.state {
-                JobState::Finalized => "jobs done",
-                JobState::Refunded => "jobs refunded",
-                _ => "jobs withdrawn",
-            });
-        }
-        for claim in &service.claims {
-            let right = invariants::is_right(service, claim);
-            tally.count(match (claim.state, right, claim.rejection) {
-                (ClaimState::Finalized, true, _) => "claims right and final",
-                (ClaimState::Finalized, false, _) => "claims false and final, nobody watching",
-                (_, _, Some((_, None))) => "claims rejected: equivocation",
-                (_, true, _) => "claims right and rejected: not defended",
-                (_, false, _) => "claims false and rejected",
-            });
-        }
-        for record in &service.disputes {
-            let Some(outcome) = record.dispute.outcome() else { continue };
-            tally.count(match (outcome.verdict, outcome.cause) {
-                (Verdict::ChallengerWins, Cause::Proof { .. }) => "disputes won by proof",
-                (Verdict::ChallengerWins, _) => "disputes won by the worker's silence",
-                (Verdict::WorkerWins, Cause::Proof { .. }) => "disputes lost by proof",
-                (Verdict::WorkerWins, Cause::Timeout(_)) => "disputes lost by the challenger's silence",
-                (Verdict::WorkerWins, _) => "disputes lost with the bond",
-                (Verdict::Moot, _) => "disputes moot",
-                (Verdict::Void, _) => "disputes void",
-            });
-        }
     }
 }
 
