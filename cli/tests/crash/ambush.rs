@@ -17,7 +17,7 @@ use crate::world::{World, coordinator};
 /// The only challenger: whoever else is told something of a dispute has to ask it.
 const CHALLENGER: &str = "carol";
 /// Far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two jobs.
 const PACE: Duration = Duration::from_millis(150);
 
@@ -182,6 +182,8 @@ async fn whoever_is_killed_at_any_message_of_a_dispute_its_end_is_the_same() {
         tokio::time::sleep(PACE).await;
     }
     let struck = started.elapsed();
+    books::at_rest(&world).await;
+    world.close_windows().await;
     let outcome = books::check(&world).await;
     world.stop().await;
     println!(

@@ -3,10 +3,12 @@
 //! The service is asked for everything that it has: the log of events, the claims, the disputes, the accounts. Which
 //! claims are right is computed here, by the reference executor, from the jobs as they were claimed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use gainsay_api::accounts::{AccountKind, Accounts, AccountsQuery};
-use gainsay_api::claims::{ClaimFilter, ClaimState, ClaimView};
+use gainsay_api::claims::{ClaimFilter, ClaimState, ClaimSummary, ClaimView};
 use gainsay_api::client::Auth;
 use gainsay_api::disputes::{DisputeFilter, DisputeState, DisputeSummary, Verdict, VerdictReason};
 use gainsay_api::events::{EventCursor, EventKind};
@@ -14,7 +16,8 @@ use gainsay_api::jobs::{JobQuery, JobState, JobView};
 use gainsay_commitment::{Canonical as _, ClaimId, Signed};
 use gainsay_program::toy::ToyOptions;
 use gainsay_protocol::{Claim, Job, JobId, OwnerId, Parameters};
-use gainsay_testkit::{OPERATOR_TOKEN, ToyModel, ToyRun, until};
+use gainsay_testkit::{OPERATOR_TOKEN, ToyModel, ToyRun};
+use tokio::time::Instant;
 
 use crate::world::{CREDITS, World};
 
@@ -37,6 +40,49 @@ impl std::fmt::Display for Outcome {
             "{jobs} jobs, {honest_claims} right and {false_claims} false claims, {disputes} disputes of {moves} \
              moves, {lost_leases} leases lost"
         )
+    }
+}
+
+/// Until everything has come to rest, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
+const POLL: Duration = Duration::from_millis(100);
+
+/// Waits until every job has a right claim, every false claim is rejected and every dispute is over: then nothing is
+/// left to do but to let the windows close. However slow the machine is, none has closed yet.
+pub(crate) async fn at_rest(world: &World) {
+    let mut judged = BTreeMap::<ClaimId, bool>::new();
+    until("every job to have a right claim, and every false claim to be rejected", async || {
+        world.check();
+        let jobs = world.job_count()?;
+        let mut standing = 0;
+        for claim in listed_claims(world).await {
+            if let Entry::Vacant(vacant) = judged.entry(claim.id) {
+                vacant.insert(Checked::new(world, &world.client.claim(claim.id).await.unwrap()).is_right);
+            }
+            match (judged[&claim.id], claim.state) {
+                (true, ClaimState::Open) => standing += 1,
+                (false, ClaimState::Rejected) => {}
+                (false, ClaimState::Open) => return None,
+                other => {
+                    panic!("claim {} of {}: right and in which state: {other:?}", claim.id, claim.worker.name)
+                }
+            }
+        }
+        let is_over = |dispute: &DisputeSummary| dispute.state == DisputeState::Decided;
+        (standing == jobs && disputes(world).await.iter().all(is_over)).then_some(())
+    })
+    .await;
+}
+
+/// Waits for something that must come.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -72,6 +118,8 @@ pub(crate) async fn check(world: &World) -> Outcome {
     check_disputes(&disputes, &by_job);
     log.check_decisions(&by_job);
     check_accounts(world, &accounts, &log, &paid, outcome.false_claims);
+    let audit = world.client.audit(OPERATOR_TOKEN).await.unwrap();
+    assert!(audit.findings.is_empty(), "the books are not in order: {:?}", audit.findings);
     outcome
 }
 
@@ -96,15 +144,21 @@ async fn job_view(world: &World, job: JobId) -> JobView {
 
 async fn claims(world: &World) -> Vec<ClaimView> {
     let mut views = Vec::new();
+    for claim in listed_claims(world).await {
+        views.push(world.client.claim(claim.id).await.unwrap());
+    }
+    views
+}
+
+async fn listed_claims(world: &World) -> Vec<ClaimSummary> {
+    let mut all = Vec::new();
     let mut filter = ClaimFilter::default();
     loop {
         let page = world.client.claims(&filter).await.unwrap();
         filter.after = page.claims.last().map(|claim| claim.id);
-        for claim in page.claims {
-            views.push(world.client.claim(claim.id).await.unwrap());
-        }
+        all.extend(page.claims);
         if !page.more {
-            return views;
+            return all;
         }
     }
 }

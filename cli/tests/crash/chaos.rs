@@ -83,6 +83,9 @@ async fn whoever_is_killed_while_everything_goes_on_the_books_balance() {
     over.store(true, Ordering::Relaxed);
     submitting.await.unwrap();
     let hit = started.elapsed();
+    books::at_rest(&world).await;
+    world.close_windows().await;
+    while_paying(&world).await;
     let outcome = books::check(&world).await;
     world.stop().await;
     println!(
@@ -122,6 +125,20 @@ async fn moment(world: &World) {
     };
     // In vain is as good: then somebody is hit while nothing happens.
     let _ = timeout(PATIENCE, came).await;
+}
+
+/// Kills who pays, while everything is paid at once.
+async fn while_paying(world: &World) {
+    let mut events = world.events();
+    for victim in ["coordinator-0", "postgres", "coordinator-1", "coordinator-0"] {
+        let paid =
+            async { while !matches!(events.recv().await, Ok(EventKind::ClaimFinalized { .. }) | Err(_)) {} };
+        let _ = timeout(PATIENCE, paid).await;
+        match victim {
+            "postgres" => world.crash_postgres().await,
+            coordinator => world.crash(coordinator, Duration::ZERO).await,
+        }
+    }
 }
 
 async fn hit(world: &World, cheats: u32) {

@@ -26,11 +26,13 @@ mod work;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use gainsay_commitment::{Canonical, CoordinatorId, ModelId, SecretKey, Signed};
 use gainsay_program::ValidatedModel;
 use gainsay_protocol::ServiceTime;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 pub use audit::Books;
 pub use equivocations::Conviction;
@@ -45,7 +47,7 @@ use crate::blob::FileStore;
 use crate::bus::Bus;
 use crate::config::Config;
 pub use crate::store::measures::Measures;
-use crate::store::{PooledConnection, Store, clock, deployment, measures};
+use crate::store::{PooledConnection, Store, StoreResult, clock, deployment, measures};
 
 /// Result of a use case.
 pub type AppResult<T> = Result<T, AppError>;
@@ -71,6 +73,36 @@ struct Inner {
 /// Few enough to leave connections for everybody else, and more than one, so that one slow look holds up no other.
 const LEASE_TURNS: usize = 4;
 
+/// How long a starting coordinator waits for its database.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Opens the store, again for as long as the database is away or goes away in between.
+async fn reach_store(config: &Config, key: CoordinatorId) -> StoreResult<Store> {
+    let started = Instant::now();
+    let mut waits = false;
+    loop {
+        match open_store(config, key).await {
+            Err(error) if error.is_outage() && started.elapsed() < STORE_PATIENCE => {
+                if !std::mem::replace(&mut waits, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "waiting for the database");
+                }
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+async fn open_store(config: &Config, key: CoordinatorId) -> StoreResult<Store> {
+    let store = Store::connect(&config.database_url, config.database_connections).await?;
+    let mut tx = store.begin().await?;
+    deployment::adopt(&mut tx, key).await?;
+    crate::store::commit(tx).await?;
+    Ok(store)
+}
+
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App").field("coordinator", &self.coordinator()).finish_non_exhaustive()
@@ -79,17 +111,15 @@ impl fmt::Debug for App {
 
 impl App {
     /// Connects, migrates the database, reads or makes the key file, opens the folder of model files. Starts no
-    /// timers: [`crate::reconcile::spawn`] does.
+    /// timers: [`crate::reconcile::spawn`] does. A database that is away is waited for, for half a minute: it may be
+    /// starting too.
     ///
     /// # Errors
     /// Database, key file or folder; or the database belongs to a coordinator with another key.
     pub async fn start(config: Config, bus: Arc<dyn Bus>) -> AppResult<Self> {
         let key = key::read_or_make(&config.key_file)?;
         let files = FileStore::open(config.blob_dir.clone()).await?;
-        let store = Store::connect(&config.database_url, config.database_connections).await?;
-        let mut tx = store.begin().await?;
-        deployment::adopt(&mut tx, key.id()).await?;
-        crate::store::commit(tx).await?;
+        let store = reach_store(&config, key.id()).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
         let defences = defences::Defences::default();
         Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models, defences, lease_turns }) })

@@ -24,6 +24,7 @@ pub mod voids;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
@@ -47,7 +48,7 @@ pub enum StoreError {
     Url(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("the database schema could not be migrated")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     /// The driver or the server refused.
     #[error("could not {operation}")]
     Database {
@@ -85,7 +86,13 @@ impl StoreError {
     /// else it refuses is a fault of this build.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        let Self::Database { source, .. } = self else { return false };
+        let source = match self {
+            Self::Database { source, .. } => source,
+            Self::Migrate(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => {
+                source
+            }
+            _ => return false,
+        };
         match source {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
