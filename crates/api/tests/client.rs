@@ -194,9 +194,22 @@ async fn a_busy_answer_is_retried_with_a_fresh_signature_where_that_is_safe() {
 #[tokio::test]
 async fn what_would_count_twice_is_asked_once() {
     let (client, log) = client(|_, _| refusal(503, ErrorCode::Unavailable)).await;
+    assert!(client.register_submitter("ada").await.unwrap_err().is_transient());
+    assert_eq!(log.all().len(), 1, "another account would be nobody's");
+}
+
+#[tokio::test]
+async fn a_call_about_money_is_repeated_under_the_key_that_makes_it_count_once() {
+    let (client, log) = client(|_, _| refusal(503, ErrorCode::Unavailable)).await;
     let deposit = Deposit { to: OwnerId([6; 16]), amount: 1 };
-    assert!(client.deposit("token", &deposit).await.unwrap_err().is_transient());
-    assert_eq!(log.all().len(), 1);
+    for calls in [1, 2] {
+        assert!(client.deposit("token", &deposit).await.unwrap_err().is_transient());
+        assert_eq!(log.all().len(), calls * FAST.attempts as usize);
+    }
+    let keys: Vec<String> = log.all().iter().map(|sent| sent.headers["idempotency-key"].clone()).collect();
+    let (first, second) = keys.split_at(FAST.attempts as usize);
+    assert!(first.iter().all(|key| *key == first[0]) && second.iter().all(|key| *key == second[0]));
+    assert_ne!(first[0], second[0], "another deposit is another request");
     assert_eq!(log.all()[0].headers["authorization"], "Bearer token");
 }
 

@@ -500,7 +500,7 @@ fn info() {
                 "stake_per_job": 400_000, "bond": 200_000, "lost_lease_fee": 1_000, "fee_ppm": 50_000,
                 "slash_to_treasury_ppm": 250_000, "slash_to_submitter_ppm": 250_000,
                 "opener_refund_cap_ppm": 200_000, "opener_refund": 20_000, "forfeit_to_worker_ppm": 500_000,
-                "window_ms": 300_000, "worker_allowance_ms": 300_000, "challenger_allowance_ms": 300_000,
+                "window_ms": 300_000, "worker_allowance_ms": 600_000, "challenger_allowance_ms": 300_000,
                 "lease_ms": 120_000, "heartbeat_ms": 15_000, "hold_ms": 600_000, "attempts": 3
             }
         }),
