@@ -208,13 +208,19 @@ impl App {
 
     async fn finalize_jobs(&self, mature: &[JobId]) -> AppResult<()> {
         let mut work = Work::begin(self).await?;
+        match self.finalize_in(&mut work, mature).await {
+            Ok(()) => work.finish().await,
+            Err(error) => {
+                work.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn finalize_in(&self, work: &mut Work<'_>, mature: &[JobId]) -> AppResult<()> {
         let now = work.now().await?;
         let claims = claims::lock_mature(&mut work.tx, mature, now).await?;
-        if claims.is_empty() {
-            return Ok(());
-        }
-        self.finalize_locked(&mut work, &claims).await?;
-        work.finish().await
+        if claims.is_empty() { Ok(()) } else { self.finalize_locked(work, &claims).await }
     }
 
     async fn finalize_locked(&self, work: &mut Work<'_>, claims: &[StoredClaim]) -> AppResult<()> {

@@ -97,12 +97,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Posts, writes events, commits, wakes.
+    /// Posts, writes events, commits, wakes. Where that fails everything is undone before this returns.
     pub(crate) async fn finish(mut self) -> AppResult<()> {
-        if !self.transactions.is_empty() || !self.events.is_empty() {
-            let now = self.now().await?;
-            ledger::post(&mut self.tx, &self.transactions, now).await?;
-            events::append(&mut self.tx, &self.events, now).await?;
+        if let Err(error) = self.write().await {
+            self.abandon().await;
+            return Err(error);
         }
         store::commit(self.tx).await?;
         telemetry::committed(&self.events);
@@ -112,6 +111,23 @@ impl<'a> Work<'a> {
         }
         for topic in self.topics {
             self.app.bus().publish(topic).await;
+        }
+        Ok(())
+    }
+
+    /// Undoes everything, and returns when its locks are gone. A transaction that is dropped is undone too, but only
+    /// once its connection is used again: whoever goes on with the same rows at once would find them locked.
+    pub(crate) async fn abandon(self) {
+        if let Err(error) = self.tx.rollback().await {
+            tracing::debug!(%error, "a transaction ended with its connection");
+        }
+    }
+
+    async fn write(&mut self) -> AppResult<()> {
+        if !self.transactions.is_empty() || !self.events.is_empty() {
+            let now = self.now().await?;
+            ledger::post(&mut self.tx, &self.transactions, now).await?;
+            events::append(&mut self.tx, &self.events, now).await?;
         }
         Ok(())
     }
