@@ -201,7 +201,9 @@ pub(super) fn one_job(state: &HttpState, sequences: &[Vec<u32>]) -> Result<JobIn
 fn job_error(error: JobError) -> ApiError {
     let code = match error {
         JobError::NoSequence | JobError::EmptySequence { .. } => ErrorCode::EmptyInput,
-        JobError::TooManyTokens { .. } | JobError::OutputTooLong { .. } => ErrorCode::TooManyInputs,
+        JobError::TooManyTokens { .. } | JobError::OutputTooLong { .. } | JobError::TooMuchMemory { .. } => {
+            ErrorCode::TooManyInputs
+        }
         JobError::SequenceTooLong { .. } => ErrorCode::InputTooLong,
         JobError::UnknownToken { .. } => ErrorCode::InvalidInput,
         JobError::Offsets { .. } => ErrorCode::InvalidRequest,

@@ -1,7 +1,7 @@
 //! Which sequences are computed together.
 //!
 //! No value depends on its neighbours, so sequences of any jobs may share a batch, and a job may be spread over
-//! several. A batch is bounded in rows: the memory of a run does not grow with its jobs.
+//! several. A batch is bounded in rows and in bytes: the memory of a run does not grow with its jobs.
 
 use std::ops::Range;
 
@@ -50,13 +50,16 @@ impl Part {
 }
 
 impl Batch {
-    /// Spreads the sequences of all jobs over batches of at most `rows` rows, in order.
-    pub(crate) fn divide(jobs: &[JobInput], rows: usize) -> Vec<Self> {
+    /// Spreads the sequences of all jobs over batches, in order. `fits` says whether so many tokens in so many
+    /// sequences may be together; a sequence that does not fit is alone.
+    pub(crate) fn divide(jobs: &[JobInput], fits: impl Fn(usize, usize) -> bool) -> Vec<Self> {
         let mut batches = vec![Self::default()];
         for (job, input) in jobs.iter().enumerate() {
             for sequence in input.sequences() {
                 let (start, len) = (sequence.start as usize, sequence.len as usize);
-                if batches.last().is_none_or(|last| !last.ids.is_empty() && last.ids.len() + len > rows) {
+                if batches.last().is_none_or(|last| {
+                    !last.ids.is_empty() && !fits(last.ids.len() + len, last.sequences.len() + 1)
+                }) {
                     batches.push(Self::default());
                 }
                 let last = batches.last_mut().expect("there is one from the start");
@@ -128,7 +131,7 @@ mod tests {
         let jobs = [job(&[3, 4]), job(&[9]), job(&[1, 1, 1, 6])];
         for limit in [1, 4, 8, 100] {
             let mut next = vec![[0; 2]; jobs.len()];
-            for batch in Batch::divide(&jobs, limit) {
+            for batch in Batch::divide(&jobs, |tokens, _| tokens <= limit) {
                 assert!(batch.tokens() <= limit || batch.sequences().len() == 1, "limit {limit}");
                 for part in batch.parts() {
                     let job = &jobs[part.job];
@@ -154,6 +157,6 @@ mod tests {
 
     #[test]
     fn no_jobs_make_no_batch() {
-        assert!(Batch::divide(&[], 8).is_empty());
+        assert!(Batch::divide(&[], |_, _| true).is_empty());
     }
 }

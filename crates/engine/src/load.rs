@@ -22,7 +22,13 @@ pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Re
 
 /// Plans all layers, packing the weights of linear maps for `kernels`.
 pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels: Kernels) -> Vec<LayerPlan> {
-    let mut loader = Loader { tensors: &model.manifest().tensors, weights, kernels, packed: HashMap::new() };
+    let mut loader = Loader {
+        tensors: &model.manifest().tensors,
+        weights,
+        kernels,
+        packed: HashMap::new(),
+        widened: HashMap::new(),
+    };
     let layers = model.manifest().program.layers.iter();
     layers.map(|layer| LayerPlan::new(&layer.ops, |op, follow| loader.operator(op, follow))).collect()
 }
@@ -34,6 +40,8 @@ struct Loader<'a> {
     /// What has been packed, by a linear map's kind and the weights that it reads: a map that occurs twice, fused and
     /// on its own, is packed once. Maps of the same weights may differ in the width of their activations.
     packed: HashMap<(LinearKind, Vec<u32>), Packed>,
+    /// Tensors that ops read as f32, by index: each is widened once, however many ops read it.
+    widened: HashMap<u32, Arc<[f32]>>,
 }
 
 /// Weights as the kernels want them.
@@ -59,7 +67,7 @@ impl Loader<'_> {
                 Packed::Int8(weights) => Operator::LinearInt8(weights, follow),
             },
             OpKind::LayerNorm { eps } => {
-                let [weight, bias] = [weights[0], weights[1]].map(|index| self.floats(index));
+                let [weight, bias] = [weights[0], weights[1]].map(|index| self.shared_floats(index));
                 Operator::LayerNorm { weight, bias, eps }
             }
             OpKind::Gelu => Operator::Gelu,
@@ -74,6 +82,15 @@ impl Loader<'_> {
     fn table(&self, index: u32) -> Table {
         let TensorSpec { dtype, width, .. } = self.tensors[index as usize];
         Table { bytes: Arc::clone(&self.weights[index as usize]), dtype, width: width as usize }
+    }
+
+    fn shared_floats(&mut self, index: u32) -> Arc<[f32]> {
+        if let Some(floats) = self.widened.get(&index) {
+            return Arc::clone(floats);
+        }
+        let floats: Arc<[f32]> = self.floats(index).into();
+        self.widened.insert(index, Arc::clone(&floats));
+        floats
     }
 
     fn floats(&self, index: u32) -> Vec<f32> {

@@ -101,7 +101,8 @@ impl Model {
     /// See [`JobRefusal`].
     pub fn check_job(&self, job: &JobInput) -> Result<(), JobRefusal> {
         self.0.model.check_job(job)?;
-        let (bytes, allowed) = (self.0.model.job_memory(job), self.0.memory);
+        // Once as it is computed, once more as it is recorded.
+        let (bytes, allowed) = (self.0.model.job_memory(job).saturating_mul(2), self.0.memory);
         if bytes > allowed { Err(JobRefusal::Memory { bytes, allowed }) } else { Ok(()) }
     }
 
@@ -256,7 +257,10 @@ impl Model {
         }
         check_float_environment(&inner.pool)?;
         let executor = Executor { model: &inner.model, kernels: inner.kernels, plans: &inner.plans, fault };
-        let batches = Batch::divide(jobs, BATCH_ROWS);
+        let batches = Batch::divide(jobs, |tokens, sequences| {
+            tokens <= BATCH_ROWS
+                && inner.model.batch_memory(tokens as u64, sequences as u64) <= inner.memory / 2
+        });
         inner.pool.install(|| batches.iter().try_for_each(|batch| executor.run(batch, observer)))
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Operator {
     /// As `Linear`, in int8.
     LinearInt8(Arc<Int8Weights>, Follow),
     /// Input: x.
-    LayerNorm { weight: Vec<f32>, bias: Vec<f32>, eps: f32 },
+    LayerNorm { weight: Arc<[f32]>, bias: Arc<[f32]>, eps: f32 },
     /// Input: x.
     Gelu,
     /// Inputs: q, k, v.

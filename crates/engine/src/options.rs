@@ -13,8 +13,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// Bytes that a model or a job may take where nothing else is said.
-    pub const DEFAULT_MEMORY: u64 = 16 << 30;
+    /// Bytes that a model or a job may take where nothing else is said: enough for every job that the protocol takes,
+    /// whose widest layer may be held twice.
+    pub const DEFAULT_MEMORY: u64 = 2 * gainsay_program::MAX_JOB_MEMORY;
 }
 
 impl Default for Options {

@@ -63,6 +63,15 @@ pub enum JobError {
         /// Its length.
         bytes: u64,
     },
+    /// A party would hold too much memory to show one of the layers.
+    #[error(
+        "one of the job's layers would take {bytes} bytes of memory; at most {} are allowed",
+        crate::MAX_JOB_MEMORY
+    )]
+    TooMuchMemory {
+        /// See [`ValidatedModel::job_memory`](crate::ValidatedModel::job_memory).
+        bytes: u64,
+    },
     /// A token id is outside the vocabulary.
     #[error("token {index} has id {id}; the model's vocabulary holds {vocabulary}")]
     UnknownToken {

@@ -40,7 +40,7 @@ pub use limits::{
     MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
 pub use manifest::{ArithmeticProfile, Manifest, TensorSpec};
-pub use memory::{MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY};
+pub use memory::{MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY};
 pub use oracle::{Missing, Oracle};
 pub use place::{OpPlace, Scope, Shape, TensorRef};
 pub use program::{Dtype, JobField, Layer, LinearKind, Op, OpKind, Operand, Program, RowSpace};

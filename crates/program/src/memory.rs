@@ -3,22 +3,39 @@
 //! held at once.
 
 use crate::shapes::OutputType;
-use crate::{Dtype, JobInput, Manifest, OpKind, Operand, RowSpace};
+use crate::{Dtype, JobInput, LinearKind, Manifest, OpKind, Operand, RowSpace};
+
+const FLOAT: u64 = size_of::<f32>() as u64;
 
 /// Bytes that the weights may take as an engine packs them.
 pub const MAX_WEIGHT_MEMORY: u64 = 64 << 30;
 /// Bytes that the outputs of the widest layer may take in a job of one sequence, the longest that the model takes.
 pub const MAX_SEQUENCE_MEMORY: u64 = 4 << 30;
 
-/// Columns up to which an engine may pad a matrix.
+/// Bytes that the outputs of the widest layer may take in any job, see [`ValidatedModel::job_memory`]. A rule of the
+/// protocol: every party must be able to show a layer of every job that is accepted.
+///
+/// [`ValidatedModel::job_memory`]: crate::ValidatedModel::job_memory
+pub const MAX_JOB_MEMORY: u64 = 8 << 30;
+
+/// An engine may pad a matrix to a multiple of this many columns.
 const PADDED_COLUMNS: u64 = 32;
 /// Elements to a group up to which an engine may pad an int8 matrix.
 const PADDED_GROUP: u64 = 4;
+/// Bytes that a packed tensor may take for alignment and for reads past its end.
+const PACKING_SLACK: u64 = 256;
+/// Elements' worth of memory that an int8 linear map's input takes for each of its elements once it is quantized: two
+/// levels of a byte padded to a word each, and a scale, where groups are of one element.
+const QUANTIZED: u64 = 3;
 
-/// Upper bound of the bytes of all weights and of what an engine makes of them: every linear map packs its matrix anew, since
-/// maps of one matrix may differ in their groups and activations.
+/// Upper bound of the bytes of all weights and of what an engine makes of them: each tensor may be held as it is and
+/// once as f32, and every linear map packs its matrix anew, since maps of one matrix may differ in their groups and
+/// activations.
 pub(crate) fn weight_memory(manifest: &Manifest) -> u64 {
-    let stored = manifest.tensors.iter().map(|spec| spec.shape().bytes());
+    let stored = manifest.tensors.iter().map(|spec| {
+        let widened = u64::from(spec.rows).saturating_mul(spec.width.into()).saturating_mul(FLOAT);
+        spec.shape().bytes().saturating_add(widened)
+    });
     let ops = manifest.program.layers.iter().flat_map(|layer| &layer.ops);
     let packed = ops.filter(|op| matches!(op.kind, OpKind::Linear(_))).flat_map(|op| &op.inputs);
     let packed = packed.filter_map(|operand| match *operand {
@@ -26,9 +43,14 @@ pub(crate) fn weight_memory(manifest: &Manifest) -> u64 {
         _ => None,
     });
     let packed = packed.map(|spec| {
-        let elements = u64::from(spec.rows).max(PADDED_COLUMNS).saturating_mul(spec.width.into());
-        // Levels take a byte, and up to a word each where groups are short; all else is held as f32.
-        elements.saturating_mul(if spec.dtype == Dtype::I8 { PADDED_GROUP } else { size_of::<f32>() as u64 })
+        let rows = u64::from(spec.rows).next_multiple_of(PADDED_COLUMNS);
+        // Levels take a byte, and up to a word each where groups are short; all else is held as f32, and a scale beside
+        // what its group's sum starts at.
+        let bytes = match spec.dtype {
+            Dtype::I8 => PADDED_GROUP,
+            _ => 2 * FLOAT,
+        };
+        rows.saturating_mul(spec.width.into()).saturating_mul(bytes).saturating_add(PACKING_SLACK)
     });
     stored.chain(packed).fold(0, u64::saturating_add)
 }
@@ -41,8 +63,8 @@ struct LayerWidths {
 }
 
 impl LayerWidths {
-    fn add(&mut self, output: OutputType) {
-        let width = u64::from(output.width);
+    fn add(&mut self, output: OutputType, times: u64) {
+        let width = u64::from(output.width) * times;
         match output.space {
             RowSpace::Tokens => self.tokens += width,
             RowSpace::Sequences => self.sequences += width,
@@ -52,7 +74,7 @@ impl LayerWidths {
     fn bytes(self, tokens: u64, sequences: u64) -> u64 {
         let elements =
             tokens.saturating_mul(self.tokens).saturating_add(sequences.saturating_mul(self.sequences));
-        elements.saturating_mul(size_of::<f32>() as u64)
+        elements.saturating_mul(FLOAT)
     }
 }
 
@@ -61,18 +83,26 @@ impl LayerWidths {
 pub(crate) struct JobMemory(Vec<LayerWidths>);
 
 impl JobMemory {
-    pub(crate) fn new(outputs: &[Vec<OutputType>]) -> Self {
+    pub(crate) fn new(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Self {
         let mut input = None;
-        let layers = outputs.iter().map(|ops| {
+        let layers = manifest.program.layers.iter().zip(outputs).map(|(layer, outputs)| {
             let mut widths = LayerWidths::default();
-            input.iter().chain(ops).for_each(|&output| widths.add(output));
-            input = ops.last().copied();
+            input.iter().chain(outputs).for_each(|&output| widths.add(output, 1));
+            let maps =
+                layer.ops.iter().filter(|op| matches!(op.kind, OpKind::Linear(LinearKind::Int8 { .. })));
+            let quantized = maps.filter_map(|op| match *op.inputs.first()? {
+                Operand::LayerInput => input,
+                Operand::Op(index) => outputs.get(index as usize).copied(),
+                Operand::Weight(_) | Operand::Job(_) => None,
+            });
+            quantized.for_each(|output| widths.add(output, QUANTIZED));
+            input = outputs.last().copied();
             widths
         });
         Self(layers.collect())
     }
 
-    /// Bytes of the outputs and the input of the layer that has most.
+    /// Bytes of the outputs, the input and the quantized inputs of the layer that has most.
     pub(crate) fn bytes(&self, tokens: u64, sequences: u64) -> u64 {
         self.0.iter().map(|layer| layer.bytes(tokens, sequences)).max().unwrap_or(0)
     }

@@ -9,7 +9,7 @@ use crate::limits::{
     self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
     MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
-use crate::memory::{JobMemory, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, weight_memory};
+use crate::memory::{JobMemory, MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, weight_memory};
 use crate::shapes::{OpError, OutputType, infer};
 use crate::{
     Dtype, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef, TensorSpec, VirtualOp,
@@ -200,13 +200,18 @@ impl ValidatedModel {
         self.job_memory.of_job(job)
     }
 
+    /// As [`ValidatedModel::job_memory`], for this many rows of any jobs that are computed together.
+    pub fn batch_memory(&self, tokens: u64, sequences: u64) -> u64 {
+        self.job_memory.bytes(tokens, sequences)
+    }
+
     /// Elements of the vector that each sequence is answered with.
     pub fn answer_width(&self) -> u32 {
         self.layer_output_type(self.layer_count() - 1).expect("validation refuses empty programs").width
     }
 
-    /// Refuses a job with ids outside the vocabulary, sequences longer than the model takes, or an answer longer than
-    /// a claim can carry.
+    /// Refuses a job with ids outside the vocabulary, sequences longer than the model takes, an answer longer than a
+    /// claim can carry, or a layer of more than [`MAX_JOB_MEMORY`].
     pub fn check_job(&self, job: &JobInput) -> Result<(), JobError> {
         let Manifest { vocabulary, max_sequence, .. } = self.manifest;
         if let Some((index, &id)) = job.token_ids().iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
@@ -220,7 +225,11 @@ impl ValidatedModel {
         let answer =
             Shape { rows: job.sequence_count(), width: self.answer_width().into(), dtype: Dtype::F32 };
         let bytes = answer.bytes();
-        if bytes > MAX_OUTPUT_BYTES { Err(JobError::OutputTooLong { bytes }) } else { Ok(()) }
+        if bytes > MAX_OUTPUT_BYTES {
+            return Err(JobError::OutputTooLong { bytes });
+        }
+        let bytes = self.job_memory(job);
+        if bytes > MAX_JOB_MEMORY { Err(JobError::TooMuchMemory { bytes }) } else { Ok(()) }
     }
 
     /// The tensor that an op of `layer` reads through `operand`, or nothing for a column of the job and for the
@@ -392,7 +401,7 @@ fn check_memory(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<(u64
     if bytes_of_weights > MAX_WEIGHT_MEMORY {
         return Err(ManifestError::WeightMemory { bytes: bytes_of_weights });
     }
-    let jobs = JobMemory::new(outputs);
+    let jobs = JobMemory::new(manifest, outputs);
     match jobs.bytes(manifest.max_sequence.into(), 1) {
         bytes if bytes > MAX_SEQUENCE_MEMORY => Err(ManifestError::SequenceMemory { bytes }),
         _ => Ok((bytes_of_weights, jobs)),
