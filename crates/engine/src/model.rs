@@ -1,8 +1,7 @@
 //! A loaded model.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use gainsay_commitment::TensorTree;
 use gainsay_program::{JobInput, OpKind, Operand, RowSpace, ValidatedModel};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -22,8 +21,6 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     model: Arc<ValidatedModel>,
-    weights: Vec<Arc<[u8]>>,
-    trees: Vec<OnceLock<TensorTree>>,
     plans: Vec<LayerPlan>,
     kernels: Kernels,
     pool: ThreadPool,
@@ -41,7 +38,8 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Loads a model. `weights` are the tensors of the manifest, in its order, row-major and little-endian.
+    /// Loads a model. `weights` are the tensors of the manifest, in its order, row-major and little-endian. What runs
+    /// is packed from them; of the bytes themselves only tables that rows are gathered from are kept.
     ///
     /// # Errors
     /// Weights that are not those that the manifest commits to or that take more memory than allowed, instructions that
@@ -64,8 +62,7 @@ impl Model {
         check_float_environment(&pool)?;
         let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &weights, kernels));
-        let trees = weights.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self(Arc::new(Inner { model, weights, trees, plans, kernels, pool, memory: allowed })))
+        Ok(Self(Arc::new(Inner { model, plans, kernels, pool, memory: allowed })))
     }
 
     /// The manifest and what follows from it.
@@ -82,17 +79,6 @@ impl Model {
     /// Number of worker threads.
     pub fn threads(&self) -> usize {
         self.0.pool.current_num_threads()
-    }
-
-    /// Bytes of a weight, by its index in the manifest.
-    pub fn weight_bytes(&self, index: u32) -> Option<&[u8]> {
-        self.0.weights.get(index as usize).map(AsRef::as_ref)
-    }
-
-    /// The BLAKE3 tree of a weight, built when it is first asked for.
-    pub fn weight_tree(&self, index: u32) -> Option<&TensorTree> {
-        let (tree, bytes) = (self.0.trees.get(index as usize)?, self.0.weights.get(index as usize)?);
-        Some(tree.get_or_init(|| TensorTree::new(bytes)))
     }
 
     /// Refuses a job that does not fit the model, or that needs more memory than the engine may use.

@@ -104,7 +104,7 @@ impl Oracle for EngineOracle<'_> {
         let found = match tensor {
             TensorRef::Op(OpPlace { layer, scope: Scope::Layer, op }) => &self.ops(layer)[op as usize][range],
             TensorRef::LayerOutput(layer) => &self.ops(layer).last().unwrap()[range],
-            TensorRef::Weight(index) => &self.model.weight_bytes(index).unwrap()[range],
+            TensorRef::Weight(index) => &loaded().weights[index as usize][range],
             TensorRef::Op(_) => return Err(Missing::new(tensor, &bytes)),
         };
         into.copy_from_slice(found);

@@ -280,15 +280,3 @@ fn what_takes_more_memory_than_allowed_is_refused() {
     let refused = model.layer_ops(&large, 0, None);
     assert!(matches!(refused, Err(RunError::Job { job: 0, source }) if too_large(&source)));
 }
-
-#[test]
-fn weights_can_be_read_and_opened() {
-    let toy = Toy::new(&ToyOptions::default()).unwrap();
-    let model = engine(&toy, Simd::Auto, 1);
-    for (index, bytes) in (0..).zip(&toy.weights) {
-        assert_eq!(model.weight_bytes(index), Some(&bytes[..]));
-        let tree = model.weight_tree(index).unwrap();
-        assert_eq!(tree.commitment(), toy.model.weight(index).unwrap().commitment);
-    }
-    assert!(model.weight_tree(toy.weights.len() as u32).is_none());
-}
