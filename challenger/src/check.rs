@@ -1,5 +1,6 @@
 //! Running claims again, and disputing those that are false.
 
+use crate::lanes::{Lanes, Sighting};
 use crate::{Challenger, ChallengerError, Mode};
 use gainsay_api::claims::{ClaimState, ClaimView};
 use gainsay_api::error::ErrorCode;
@@ -12,37 +13,54 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Pause after the coordinator did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Claims that may wait for another look; what is beyond can only come of a coordinator that answers nothing for long.
-const POSTPONED_MAX: usize = 10_000;
+/// Claims that may wait for their model, and that may wait for another look; what is beyond can only come of a
+/// coordinator that answers nothing for long.
+const WAITING_MAX: usize = 10_000;
+
+/// Batches under way at once. Most of them wait for a download; the runs themselves take turns.
+const BATCHES: usize = 64;
 
 /// Checks claims from the queue until stopped. What could not be checked yet comes again after a pause, beside what is
-/// new: the queue may be full, and must neither lose a claim nor be kept waiting by one.
+/// new: the queue may be full, and must neither lose a claim nor be kept waiting by one. Nor does a model that is being
+/// fetched keep the claims on others waiting.
 pub(crate) async fn check(
     challenger: Arc<Challenger>,
-    mut queue: mpsc::Receiver<ClaimId>,
+    mut queue: mpsc::Receiver<Sighting>,
     stop: CancellationToken,
 ) {
     let batch = challenger.config.batch.max(1);
+    let mut lanes = Lanes::default();
+    let mut under_way = JoinSet::new();
     let mut postponed = VecDeque::new();
+    let mut pause = tokio::time::interval(PAUSE);
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let mut claims: Vec<ClaimId> = Vec::new();
+        while under_way.len() < BATCHES
+            && let Some((model, claims)) = lanes.next(batch)
+        {
+            let challenger = challenger.clone();
+            under_way.spawn(async move { (model, challenger.check_all(claims).await) });
+        }
+        let mut new = Vec::new();
         tokio::select! {
             () = stop.cancelled() => return,
-            taken = queue.recv_many(&mut claims, batch) => if taken == 0 { return },
-            () = tokio::time::sleep(PAUSE), if !postponed.is_empty() => {}
+            taken = queue.recv_many(&mut new, batch), if lanes.len() < WAITING_MAX => if taken == 0 { return },
+            Some(done) = under_way.join_next() => {
+                let (model, again) = done.expect("checking claims does not panic");
+                lanes.done(model);
+                postponed.extend(again.into_iter().map(|claim| Sighting { claim, model }));
+            }
+            _ = pause.tick(), if !postponed.is_empty() => new.extend(postponed.drain(..)),
         }
-        let again = postponed.len().min(batch);
-        claims.extend(postponed.drain(..again));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            unchecked = challenger.check_all(claims) => postponed.extend(unchecked),
-        }
-        for claim in postponed.drain(postponed.len().min(POSTPONED_MAX)..) {
+        new.into_iter().for_each(|sighting| lanes.push(sighting));
+        for Sighting { claim, .. } in postponed.drain(postponed.len().min(WAITING_MAX)..) {
             tracing::error!(%claim, "too many claims cannot be checked; this one is let go");
             challenger.tally.unchecked.add(1);
         }
@@ -50,7 +68,7 @@ pub(crate) async fn check(
 }
 
 impl Challenger {
-    /// Checks claims; answers those that could not be checked yet.
+    /// Checks claims that are said to be on one model; answers those that could not be checked yet.
     async fn check_all(&self, claims: Vec<ClaimId>) -> Vec<ClaimId> {
         let mut again = Vec::new();
         let mut by_model = BTreeMap::<ModelId, Vec<Dossier>>::new();
@@ -67,6 +85,7 @@ impl Challenger {
             }
         }
         for dossiers in by_model.into_values() {
+            let _turn = self.runs.acquire().await.expect("the turns are never closed");
             self.compare(dossiers, &mut again).await;
         }
         self.tally.tell();

@@ -1,8 +1,7 @@
 //! What a challenger is told.
 
 use crate::Summary;
-use gainsay_engine::Options;
-use gainsay_participant::identity::Names;
+use gainsay_participant::settings::PartyConfig;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -85,26 +84,16 @@ impl fmt::Display for SampleRate {
 /// What a challenger is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The coordinator's address; those of several coordinators of one service with commas between them.
-    pub coordinator: String,
-    /// Names and key files of the challenger and its owner.
-    pub names: Names,
-    /// Folder of weights by hash; several parties may share it.
-    pub cache_dir: PathBuf,
+    /// What every party is told.
+    pub party: PartyConfig,
     /// How far it goes.
     pub mode: Mode,
     /// Which part of the claims it checks.
     pub sample: SampleRate,
-    /// How models are run.
-    pub engine: Options,
     /// Most claims that it runs at once.
     pub batch: usize,
-    /// How often it looks for its turn when no event says so.
-    pub look_every: Duration,
     /// How often it lists the open claims, for those whose events it missed.
     pub list_every: Duration,
-    /// File to write every few seconds with what was done, for those who watch from beside.
-    pub status_file: Option<PathBuf>,
     /// Where to say what was done, while it is done.
     pub progress: Option<watch::Sender<Summary>>,
 }
@@ -113,23 +102,17 @@ impl Config {
     /// A challenger for the coordinator at this address, with its files under `home`.
     #[must_use]
     pub fn new(coordinator: impl Into<String>, name: impl Into<String>, home: impl Into<PathBuf>) -> Self {
-        let (name, home) = (name.into(), home.into());
+        Self::of(PartyConfig::new("challenger", coordinator, name, home))
+    }
+
+    /// A challenger that is this party, and else as usual.
+    pub(crate) fn of(party: PartyConfig) -> Self {
         Self {
-            coordinator: coordinator.into(),
-            names: Names {
-                key_file: home.join("challenger.key"),
-                owner_name: format!("{name}'s owner"),
-                owner_key_file: home.join("owner.key"),
-                name,
-            },
-            cache_dir: home.join("cache"),
+            party,
             mode: Mode::default(),
             sample: SampleRate::ALL,
-            engine: Options::default(),
             batch: 8,
-            look_every: Duration::from_secs(5),
             list_every: Duration::from_secs(60),
-            status_file: None,
             progress: None,
         }
     }

@@ -1,5 +1,6 @@
 //! Learning of claims, and drawing which of them to check.
 
+use crate::lanes::Sighting;
 use crate::{Challenger, SampleRate};
 use gainsay_api::claims::{ClaimFilter, ClaimState};
 use gainsay_api::client::ClientError;
@@ -52,11 +53,11 @@ impl Sampler {
 pub(crate) async fn watch(
     challenger: Arc<Challenger>,
     sampler: Sampler,
-    queue: mpsc::Sender<ClaimId>,
+    queue: mpsc::Sender<Sighting>,
     stop: CancellationToken,
 ) {
     let wanted = |event: &EventKind| matches!(event, EventKind::JobClaimed { .. });
-    let mut news = follow(&challenger.client, wanted, challenger.config.look_every, stop.clone());
+    let mut news = follow(&challenger.client, wanted, challenger.config.party.look_every, stop.clone());
     let mut inbox = Inbox { challenger, sampler, queue, seen: HashMap::new() };
     // None where a listing is due at the next look.
     let mut listed: Option<Instant> = None;
@@ -64,8 +65,8 @@ pub(crate) async fn watch(
     while let Some(piece) = news.recv().await {
         match piece {
             News::Event(event) => {
-                if let EventKind::JobClaimed { claim, window_closes_at_ms, .. } = *event {
-                    inbox.take(claim, window_closes_at_ms);
+                if let EventKind::JobClaimed { claim, model, window_closes_at_ms, .. } = *event {
+                    inbox.take(Sighting { claim, model }, window_closes_at_ms);
                 }
             }
             News::Look if listed.is_some_and(|listed| listed.elapsed() < every) => {}
@@ -89,17 +90,18 @@ pub(crate) async fn watch(
 struct Inbox {
     challenger: Arc<Challenger>,
     sampler: Sampler,
-    queue: mpsc::Sender<ClaimId>,
+    queue: mpsc::Sender<Sighting>,
     /// Claims drawn or passed over, with the closing time of their windows.
     seen: HashMap<ClaimId, i64>,
 }
 
 impl Inbox {
-    fn take(&mut self, claim: ClaimId, window_closes_at_ms: i64) {
+    fn take(&mut self, sighting: Sighting, window_closes_at_ms: i64) {
+        let claim = sighting.claim;
         if self.seen.contains_key(&claim) {
             return;
         }
-        if self.sampler.takes(claim) && self.queue.try_send(claim).is_err() {
+        if self.sampler.takes(claim) && self.queue.try_send(sighting).is_err() {
             tracing::warn!(%claim, "too many claims wait to be checked; this one is left for the next listing");
             return;
         }
@@ -119,7 +121,7 @@ impl Inbox {
                 if disputed.contains(&claim.id) {
                     self.seen.insert(claim.id, claim.window_closes_at_ms);
                 } else {
-                    self.take(claim.id, claim.window_closes_at_ms);
+                    self.take(Sighting { claim: claim.id, model: claim.model }, claim.window_closes_at_ms);
                 }
             }
             if !page.more || filter.after.is_none() {

@@ -1,6 +1,6 @@
 //! A challenger: re-executes claims, compares layer commitments, and disputes the first that differs.
 //!
-//! [`run`] does all of it over HTTP alone. `inbox` learns of claims and draws which of them to check; `check` runs them
+//! [`run`] does all of it over HTTP alone. `inbox` learns of claims and draws which of them to check; `check` runs them, by model (`lanes`),
 //! and, where a claim is false, rehearses the proof and opens a dispute; `play` makes the moves. Nothing is kept on
 //! disk but the key: open claims and open disputes are the coordinator's to tell, and the rest is computed again. So it
 //! can be killed and started again at any point.
@@ -9,6 +9,7 @@ mod arguments;
 mod check;
 mod config;
 mod inbox;
+mod lanes;
 mod play;
 mod tally;
 
@@ -29,7 +30,7 @@ use gainsay_startup::keep_status_file;
 use inbox::Sampler;
 use std::sync::{Arc, Mutex};
 use tally::Tally;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Claims that may wait to be checked. What does not fit is found again by the next listing.
@@ -43,7 +44,9 @@ struct Challenger {
     player: Option<Seat>,
     models: ModelStore,
     /// The runs that disputes are played from.
-    hands: Mutex<Hands>,
+    hands: Arc<Mutex<Hands>>,
+    /// Whose turn it is to run: one batch at a time, which has all threads and the memory of a job.
+    runs: Semaphore,
     /// Wakes the playing task.
     opened: Notify,
     tally: Tally,
@@ -64,11 +67,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
     let arrival = persist(&stop, ChallengerError::is_transient, || arrive(&config));
     let Some((client, player)) = arrival.await? else { return Ok(Summary::default()) };
     let sampler = Sampler::new(config.sample, player.as_ref().map(|seat| &seat.key));
+    let models = ModelStore::new(client.clone(), &config.party.models);
+    let hands = Arc::<Mutex<Hands>>::default();
+    Hands::let_go_when_short(&hands, &models);
     let challenger = Arc::new(Challenger {
-        models: ModelStore::new(client.clone(), &config.cache_dir, config.engine),
+        models,
         client,
         player,
-        hands: Mutex::default(),
+        hands,
+        runs: Semaphore::new(1),
         opened: Notify::new(),
         tally: Tally::new(config.progress.clone()),
         config,
@@ -79,7 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
         tokio::spawn(check::check(challenger.clone(), queue, stop.clone())),
         tokio::spawn(play::play(challenger.clone(), stop.clone())),
     ];
-    if let Some(file) = challenger.config.status_file.clone() {
+    if let Some(file) = challenger.config.party.status_file.clone() {
         let challenger = challenger.clone();
         let counters = move || challenger.tally.summary().counters();
         tokio::spawn(keep_status_file(file, counters, stop.clone()));
@@ -92,12 +99,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Cha
 
 /// Finds the coordinator and registers with it, where the mode needs that.
 async fn arrive(config: &Config) -> Result<(Client, Option<Seat>), ChallengerError> {
-    let client = Client::connect(&config.coordinator).await?;
+    let client = Client::connect(&config.party.coordinator).await?;
     if config.mode == Mode::Watch {
         return Ok((client, None));
     }
     let Identity { key, .. } =
-        Identity::establish(&client, &config.names, EnlistedRole::Challenger, None).await?;
+        Identity::establish(&client, &config.party.names, EnlistedRole::Challenger, None).await?;
     let player = Player::new(client.clone(), key.clone(), Side::Challenger);
     Ok((client, Some(Seat { key, player })))
 }

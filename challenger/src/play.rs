@@ -15,7 +15,7 @@ pub(crate) async fn play(challenger: Arc<Challenger>, stop: CancellationToken) {
     let Some(seat) = &challenger.player else { return };
     let me = seat.key.id();
     let wanted = move |event: &EventKind| concerns(event, me);
-    let mut news = follow(&challenger.client, wanted, challenger.config.look_every, stop.clone());
+    let mut news = follow(&challenger.client, wanted, challenger.config.party.look_every, stop.clone());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

@@ -102,8 +102,8 @@ async fn run(command: Command) -> Result<bool> {
         Command::Doctor(arguments) => arguments.run(),
         Command::Health { url } => gainsay_startup::ask_health(&url).map_err(Into::into),
         Command::Coordinator(arguments) => arguments.run().await,
-        Command::Worker(arguments) => arguments.run().await,
-        Command::Challenger(arguments) => arguments.run().await,
+        Command::Worker(arguments) => arguments.run().await.map_err(Into::into),
+        Command::Challenger(arguments) => arguments.run().await.map_err(Into::into),
     };
     done.map(|()| true)
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use gainsay_coordinator::Coordinator;
-use gainsay_startup::{Lifetime, until_ended};
+use gainsay_participant::program::RoleArguments;
+use gainsay_startup::Lifetime;
 
 use crate::stage::ANNOUNCEMENT;
 
@@ -33,40 +34,8 @@ impl CoordinatorArguments {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct WorkerArguments {
-    #[command(flatten)]
-    lifetime: Lifetime,
-    #[command(flatten)]
-    worker: gainsay_worker::Arguments,
-}
+/// A worker.
+pub(crate) type WorkerArguments = RoleArguments<gainsay_worker::Arguments>;
 
-impl WorkerArguments {
-    pub(crate) async fn run(self) -> Result<()> {
-        let (config, log) = self.worker.read()?;
-        log.start();
-        let run = async |stop| anyhow::Ok(gainsay_worker::run(config, stop).await?);
-        let summary = until_ended(&self.lifetime, run).await?;
-        tracing::info!(?summary, "the worker has stopped");
-        Ok(())
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ChallengerArguments {
-    #[command(flatten)]
-    lifetime: Lifetime,
-    #[command(flatten)]
-    challenger: gainsay_challenger::Arguments,
-}
-
-impl ChallengerArguments {
-    pub(crate) async fn run(self) -> Result<()> {
-        let (config, log) = self.challenger.read()?;
-        log.start();
-        let run = async |stop| anyhow::Ok(gainsay_challenger::run(config, stop).await?);
-        let summary = until_ended(&self.lifetime, run).await?;
-        tracing::info!(?summary, "the challenger has stopped");
-        Ok(())
-    }
-}
+/// A challenger.
+pub(crate) type ChallengerArguments = RoleArguments<gainsay_challenger::Arguments>;

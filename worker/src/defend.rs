@@ -13,7 +13,7 @@ use gainsay_participant::news::{News, follow};
 use gainsay_participant::player::{Hand, Hands, Player};
 use gainsay_participant::trace::EngineTrace;
 use gainsay_protocol::{Claim, Job};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,11 @@ const SETTLE_EVERY: Duration = Duration::from_secs(60);
 pub(crate) async fn defend(worker: Arc<Worker>, stop: CancellationToken) {
     let me = worker.identity.id();
     let wanted = move |event: &EventKind| concerns(event, me);
-    let mut news = follow(&worker.client, wanted, worker.config.look_every, stop.clone());
+    let mut news = follow(&worker.client, wanted, worker.config.party.look_every, stop.clone());
     let player = Player::new(worker.client.clone(), worker.identity.key.clone(), Side::Worker);
-    let mut defender = Defender { worker, player, hands: Hands::default(), settled: None };
+    let hands = Arc::<Mutex<Hands>>::default();
+    Hands::let_go_when_short(&hands, &worker.models);
+    let mut defender = Defender { worker, player, hands, settled: None };
     while let Some(first) = news.recv().await {
         let mut decided = Vec::new();
         let mut next = Some(first);
@@ -65,7 +67,7 @@ fn decided_claim(news: &News) -> Option<ClaimId> {
 struct Defender {
     worker: Arc<Worker>,
     player: Player,
-    hands: Hands,
+    hands: Arc<Mutex<Hands>>,
     /// When all open claims were last looked up.
     settled: Option<Instant>,
 }
@@ -110,11 +112,12 @@ impl Defender {
             tracing::warn!(%dispute, %claim, "keeping silent in a dispute");
             return Ok(());
         }
-        let hand = match self.hands.get(claim) {
+        let held = self.hands.lock().expect("no holder of the hands panics").get(claim);
+        let hand = match held {
             Some(hand) => hand,
             None => {
                 let hand = self.hand(claim, record).await?;
-                self.hands.put(hand.clone());
+                self.hands.lock().expect("no holder of the hands panics").put(hand.clone());
                 hand
             }
         };

@@ -65,7 +65,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     let arrival = persist(&stop, WorkerError::is_transient, || arrive(&config));
     let Some((client, identity, heartbeat_ms)) = arrival.await? else { return Ok(Summary::default()) };
     let records = Records::open(&config.state_dir, client.coordinator(), identity.id())?;
-    let models = ModelStore::new(client.clone(), &config.cache_dir, config.engine);
+    let models = ModelStore::new(client.clone(), &config.party.models);
     if let Some(misbehaviour) = &config.misbehaviour {
         tracing::warn!(%misbehaviour, every = config.cheat_every, "this worker cheats");
     }
@@ -83,7 +83,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     let both = stop.child_token();
     let work = tokio::spawn(work::work(worker.clone(), both.clone()));
     let defend = tokio::spawn(defend::defend(worker.clone(), both.clone()));
-    if let Some(file) = worker.config.status_file.clone() {
+    if let Some(file) = worker.config.party.status_file.clone() {
         let worker = worker.clone();
         let counters = move || worker.tally.summary().counters();
         tokio::spawn(keep_status_file(file, counters, both.clone()));
@@ -116,9 +116,10 @@ impl Worker {
 
 /// Finds the coordinator and registers with it.
 async fn arrive(config: &Config) -> Result<(Client, Identity, u64), WorkerError> {
-    let client = Client::connect(&config.coordinator).await?;
+    let client = Client::connect(&config.party.coordinator).await?;
     let identity =
-        Identity::establish(&client, &config.names, EnlistedRole::Worker, config.device.clone()).await?;
+        Identity::establish(&client, &config.party.names, EnlistedRole::Worker, config.device.clone())
+            .await?;
     let heartbeat_ms = client.info().await?.parameters.heartbeat_ms;
     Ok((client, identity, heartbeat_ms))
 }

@@ -124,9 +124,14 @@ impl Shop {
     }
 
     async fn load(&mut self, id: ModelId) {
-        match self.worker.models.get(id).await {
+        // What is served already does not make room for more.
+        match self.worker.models.get_if_it_fits(id).await {
             Ok(_) => {
                 self.ready.insert(id);
+            }
+            Err(error @ ParticipantError::NoRoom { .. }) => {
+                tracing::warn!(model = %id, %error, "this model is not served: name those to serve, or allow more memory");
+                self.refused.insert(id);
             }
             Err(error) if error.is_transient() => {
                 tracing::debug!(model = %id, %error, "the model is not here yet")

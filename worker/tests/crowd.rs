@@ -70,8 +70,8 @@ async fn a_worker_disputed_by_twenty_at_once_answers_all_in_time_and_keeps_its_s
         crowd.push(TestOwner::register(&client, &format!("challenger {i}"), 1_000_000).await.challenger);
     }
     let mut config = Config::new(coordinator.url(), "ada", home);
-    config.engine = Options { threads: 1, ..Options::default() };
-    config.look_every = Duration::from_millis(200);
+    config.party.models.engine = Options { threads: 1, ..Options::default() };
+    config.party.look_every = Duration::from_millis(200);
     config.lease_wait = Duration::from_millis(500);
     let stop = CancellationToken::new();
     let worker = tokio::spawn(gainsay_worker::run(config, stop.clone()));

@@ -83,8 +83,8 @@ impl Scene {
 
     fn worker(&self, name: &str, misbehave: Option<&str>) -> Running<Summary> {
         let mut config = gainsay_worker::Config::new(self.coordinator.url(), name, self.home(name));
-        config.engine = Options { threads: 1, ..Options::default() };
-        config.look_every = Duration::from_millis(200);
+        config.party.models.engine = Options { threads: 1, ..Options::default() };
+        config.party.look_every = Duration::from_millis(200);
         config.lease_wait = Duration::from_millis(500);
         config.misbehaviour = misbehave.map(|how| how.parse().unwrap());
         let stop = CancellationToken::new();
@@ -97,8 +97,8 @@ impl Scene {
 
     fn challenger(&self, name: &str, mode: Mode) -> Running<gainsay_challenger::Summary> {
         let mut config = gainsay_challenger::Config::new(self.coordinator.url(), name, self.home(name));
-        config.engine = Options { threads: 1, ..Options::default() };
-        config.look_every = Duration::from_millis(200);
+        config.party.models.engine = Options { threads: 1, ..Options::default() };
+        config.party.look_every = Duration::from_millis(200);
         config.list_every = Duration::from_millis(200);
         config.mode = mode;
         let stop = CancellationToken::new();

@@ -45,6 +45,20 @@ pub enum ParticipantError {
         /// Why not.
         source: Box<LoadError>,
     },
+    /// The models in use leave too little memory for another.
+    #[error(
+        "model {model} takes {bytes} bytes of memory; models in use take {in_use}, and all together may take {limit}"
+    )]
+    NoRoom {
+        /// The model.
+        model: ModelId,
+        /// Bytes that it takes.
+        bytes: u64,
+        /// Bytes that models in use take.
+        in_use: u64,
+        /// Bytes that all may take.
+        limit: u64,
+    },
     /// The engine could not run a job.
     #[error("the run failed: {0}")]
     Run(#[from] RunError),
@@ -88,6 +102,12 @@ impl ParticipantError {
     /// Whether the same may succeed later without anything being mended here.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Client(error) if error.is_transient())
+        match self {
+            // Others may be done with what takes the room.
+            Self::NoRoom { bytes, limit, .. } => bytes <= limit,
+            Self::Client(ClientError::CacheFull { .. }) => true,
+            Self::Client(error) => error.is_transient(),
+            _ => false,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::ParticipantError;
 use crate::dossier::Dossier;
+use crate::models::ModelStore;
 use crate::trace::EngineTrace;
 use gainsay_api::client::Client;
 use gainsay_api::disputes::{DisputeFilter, DisputeState, DisputeSummary, DisputeView, Side, Verdict};
@@ -75,6 +76,18 @@ pub struct Hands {
 }
 
 impl Hands {
+    /// Has these hands give up what they can whenever the models that they keep loaded are in the way of others. What
+    /// is let go is run again when its turn comes.
+    pub fn let_go_when_short(hands: &Arc<Mutex<Self>>, models: &ModelStore) {
+        let hands = Arc::downgrade(hands);
+        models.when_short(move || {
+            if let Some(hands) = hands.upgrade() {
+                let is_played = |hand: &Arc<Hand>| Arc::strong_count(hand) > 1;
+                hands.lock().expect("no holder of the hands panics").held.retain(is_played);
+            }
+        });
+    }
+
     /// A hand that is still held.
     pub fn get(&mut self, claim: ClaimId) -> Option<Arc<Hand>> {
         let at = self.held.iter().position(|hand| hand.dossier.id() == claim)?;

@@ -106,7 +106,7 @@ impl TraceSource for EngineTrace {
     fn tensor(&mut self, tensor: TensorRef) -> Result<TensorData, TraceError> {
         match tensor {
             TensorRef::Weight(index) => {
-                self.model.weight(index).ok_or_else(|| TraceError::new(tensor, NoSuchTensor))
+                self.model.weight(index).map_err(|error| TraceError::new(tensor, error))
             }
             TensorRef::LayerOutput(layer) => {
                 // The last op of a layer is its output: no second run where the ops are at hand.

@@ -86,6 +86,19 @@ pub enum ClientError {
         /// The hash.
         hash: TensorCommitment,
     },
+    /// A cache of blobs has no room.
+    #[error(
+        "the cache in {} has no room: what is in use and what is wanted are {needed} bytes together, {limit} may be kept",
+        folder.display()
+    )]
+    CacheFull {
+        /// Its folder.
+        folder: PathBuf,
+        /// Bytes in use, what is wanted among them.
+        needed: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
     /// A local file failed.
     #[error("{}: {source}", path.display())]
     File {

@@ -475,6 +475,6 @@ async fn next_chunk(base: &str, response: &mut Response) -> Result<Option<Bytes>
     }
 }
 
-fn unexpected(base: &str, path: &str, status: StatusCode, reason: String) -> ClientError {
+pub(super) fn unexpected(base: &str, path: &str, status: StatusCode, reason: String) -> ClientError {
     ClientError::Unexpected { base: base.to_owned(), path: path.to_owned(), status: status.as_u16(), reason }
 }

@@ -60,8 +60,8 @@ impl<'a> Parties<'a> {
     pub(crate) async fn worker(&self, name: &str, cheats: Option<&str>) -> Running<gainsay_worker::Summary> {
         self.fund(name).await;
         let mut config = gainsay_worker::Config::new(self.stage.test.url(), name, self.home(name));
-        config.engine = Options { threads: 1, ..Options::default() };
-        config.look_every = Duration::from_millis(200);
+        config.party.models.engine = Options { threads: 1, ..Options::default() };
+        config.party.look_every = Duration::from_millis(200);
         config.lease_wait = Duration::from_millis(500);
         config.misbehaviour = cheats.map(|how| how.parse().unwrap());
         let stop = CancellationToken::new();
@@ -75,8 +75,8 @@ impl<'a> Parties<'a> {
     pub(crate) async fn challenger(&self, name: &str) -> Running<gainsay_challenger::Summary> {
         self.fund(name).await;
         let mut config = gainsay_challenger::Config::new(self.stage.test.url(), name, self.home(name));
-        config.engine = Options { threads: 1, ..Options::default() };
-        config.look_every = Duration::from_millis(200);
+        config.party.models.engine = Options { threads: 1, ..Options::default() };
+        config.party.look_every = Duration::from_millis(200);
         config.list_every = Duration::from_millis(200);
         let stop = CancellationToken::new();
         let (sender, progress) = watch::channel(gainsay_challenger::Summary::default());

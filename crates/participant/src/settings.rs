@@ -1,0 +1,211 @@
+//! What every party is told: by a settings file, variables and flags, the same for each role.
+
+use crate::identity::Names;
+use crate::models::StoreOptions;
+use clap::Args;
+use gainsay_engine::{Options, Simd};
+use gainsay_startup::{Layers, LogConfig, LogFormat, Settings, SettingsArguments, SettingsError, Visitor};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What every party is told.
+#[derive(Clone, Debug)]
+pub struct PartyConfig {
+    /// The coordinator's address; those of several coordinators of one service with commas between them.
+    pub coordinator: String,
+    /// Names and key files of the party and its owner.
+    pub names: Names,
+    /// Where it keeps models, how it runs them, and what they may take.
+    pub models: StoreOptions,
+    /// How often it looks for its turn when no event says so.
+    pub look_every: Duration,
+    /// File to write every few seconds with what was done, for those who watch from beside.
+    pub status_file: Option<PathBuf>,
+}
+
+impl PartyConfig {
+    /// A party of this role (`worker`, `challenger`) for the coordinator at this address, with its files under `home`.
+    #[must_use]
+    pub fn new(
+        role: &str,
+        coordinator: impl Into<String>,
+        name: impl Into<String>,
+        home: impl Into<PathBuf>,
+    ) -> Self {
+        let (name, home) = (name.into(), home.into());
+        Self {
+            coordinator: coordinator.into(),
+            names: Names {
+                key_file: home.join(format!("{role}.key")),
+                owner_name: format!("{name}'s owner"),
+                owner_key_file: home.join("owner.key"),
+                name,
+            },
+            models: StoreOptions::new(home.join("cache")),
+            look_every: Duration::from_secs(5),
+            status_file: None,
+        }
+    }
+}
+
+/// Flags that every party has.
+#[derive(Clone, Debug, Args)]
+pub struct PartyArguments {
+    #[command(flatten)]
+    settings: SettingsArguments,
+    /// Address of the coordinator; several of one service with commas between them, of which one that answers is used.
+    /// [env: GAINSAY_COORDINATOR] [default: http://127.0.0.1:8650]
+    #[arg(long, value_name = "URL")]
+    coordinator: Option<String>,
+    /// Name of this party, shown in receipts and timelines. [env: GAINSAY_NAME] [default: its role]
+    #[arg(long)]
+    name: Option<String>,
+    /// Folder for keys, state and weights. [env: GAINSAY_HOME] [default: gainsay- and its role]
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// The party's key file; made where it is missing. [env: GAINSAY_KEY] [default: in HOME]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Name of the owner, who holds the balance. [env: GAINSAY_OWNER_NAME]
+    #[arg(long)]
+    owner_name: Option<String>,
+    /// The owner's key file; made where it is missing. [env: GAINSAY_OWNER_KEY] [default: HOME/owner.key]
+    #[arg(long, value_name = "FILE")]
+    owner_key: Option<PathBuf>,
+    /// Folder for weights, which several parties may share. [env: GAINSAY_CACHE] [default: HOME/cache]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Threads; 0 for as many as the machine has. [env: GAINSAY_THREADS] [default: 0]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// MiB of memory that a model's weights, and then one job, may take; what needs more is not run. [env:
+    /// GAINSAY_MEMORY_MIB]
+    #[arg(long)]
+    memory_mib: Option<u64>,
+    /// MiB of memory that all loaded models may take together; 0 for half of the machine's. [env:
+    /// GAINSAY_MODELS_MIB] [default: 0]
+    #[arg(long)]
+    models_mib: Option<u64>,
+    /// How the log is written: text or json. [env: GAINSAY_LOG_FORMAT] [default: text]
+    #[arg(long)]
+    log_format: Option<LogFormat>,
+}
+
+impl PartyArguments {
+    /// These flags over the settings file and this process's variables. A role adds flags of its own.
+    ///
+    /// # Errors
+    /// A flag that cannot be used.
+    pub fn layers(self) -> Result<Layers, SettingsError> {
+        let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+        Ok(self
+            .settings
+            .layers()?
+            .flag("coordinator", self.coordinator)
+            .flag("name", self.name)
+            .flag("home", path(self.home))
+            .flag("key", path(self.key))
+            .flag("owner_name", self.owner_name)
+            .flag("owner_key", path(self.owner_key))
+            .flag("cache", path(self.cache))
+            .flag("threads", self.threads)
+            .flag("memory_mib", self.memory_mib)
+            .flag("models_mib", self.models_mib)
+            .flag("log_format", self.log_format))
+    }
+}
+
+/// What of every party can be set.
+#[derive(Clone, Debug)]
+pub struct PartySettings {
+    role: &'static str,
+    coordinator: String,
+    name: String,
+    home: PathBuf,
+    key: Option<PathBuf>,
+    owner_name: Option<String>,
+    owner_key: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    cache_mib: u64,
+    threads: usize,
+    memory_mib: u64,
+    models_mib: u64,
+    look_every_ms: NonZeroU64,
+    status_file: Option<PathBuf>,
+    /// How the log is written, and what of it.
+    pub log: LogConfig,
+}
+
+impl PartySettings {
+    /// The defaults of a role.
+    #[must_use]
+    pub fn new(role: &'static str) -> Self {
+        Self {
+            role,
+            coordinator: "http://127.0.0.1:8650".to_owned(),
+            name: role.to_owned(),
+            home: format!("gainsay-{role}").into(),
+            key: None,
+            owner_name: None,
+            owner_key: None,
+            cache: None,
+            cache_mib: StoreOptions::DEFAULT_CACHE_BYTES >> 20,
+            threads: 0,
+            memory_mib: Options::DEFAULT_MEMORY >> 20,
+            models_mib: 0,
+            look_every_ms: NonZeroU64::new(5_000).expect("above zero"),
+            status_file: None,
+            log: LogConfig::default(),
+        }
+    }
+
+    /// The folder of its files.
+    #[must_use]
+    pub fn home(&self) -> &PathBuf {
+        &self.home
+    }
+
+    /// What the party is told by them.
+    #[must_use]
+    pub fn into_config(self) -> PartyConfig {
+        let usual = PartyConfig::new(self.role, self.coordinator, self.name, self.home);
+        let mib = |mib: u64| mib.saturating_mul(1 << 20);
+        PartyConfig {
+            names: Names {
+                key_file: self.key.unwrap_or(usual.names.key_file),
+                owner_name: self.owner_name.unwrap_or(usual.names.owner_name),
+                owner_key_file: self.owner_key.unwrap_or(usual.names.owner_key_file),
+                name: usual.names.name,
+            },
+            models: StoreOptions {
+                cache_dir: self.cache.unwrap_or(usual.models.cache_dir),
+                cache_bytes: mib(self.cache_mib),
+                engine: Options { threads: self.threads, simd: Simd::Auto, memory: mib(self.memory_mib) },
+                memory: if self.models_mib == 0 { usual.models.memory } else { mib(self.models_mib) },
+            },
+            look_every: Duration::from_millis(self.look_every_ms.get()),
+            status_file: self.status_file,
+            ..usual
+        }
+    }
+}
+
+impl Settings for PartySettings {
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        visitor.value("coordinator", &mut self.coordinator);
+        visitor.value("name", &mut self.name);
+        visitor.path("home", &mut self.home);
+        visitor.optional_path("key", &mut self.key);
+        visitor.optional("owner_name", &mut self.owner_name);
+        visitor.optional_path("owner_key", &mut self.owner_key);
+        visitor.optional_path("cache", &mut self.cache);
+        visitor.value("cache_mib", &mut self.cache_mib);
+        visitor.value("threads", &mut self.threads);
+        visitor.value("memory_mib", &mut self.memory_mib);
+        visitor.value("models_mib", &mut self.models_mib);
+        visitor.value("look_every_ms", &mut self.look_every_ms);
+        visitor.optional_path("status_file", &mut self.status_file);
+        self.log.visit(visitor);
+    }
+}
