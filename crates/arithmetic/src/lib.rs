@@ -31,6 +31,7 @@ pub mod int8;
 pub mod narrow;
 pub mod norm;
 pub mod pool;
+pub mod sampling;
 pub mod scalar;
 pub mod sums;
 

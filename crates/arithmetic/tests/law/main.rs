@@ -7,5 +7,6 @@ mod int8;
 mod numbers;
 mod reference;
 mod rows;
+mod sampling;
 mod scalar;
 mod vectors;

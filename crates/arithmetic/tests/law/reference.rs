@@ -261,3 +261,28 @@ pub(crate) fn normalize(x: &[f32]) -> (f32, Vec<f32>) {
     let divisor = if norm >= 1e-12 || norm.is_nan() { norm } else { 1e-12 };
     (divisor, x.iter().map(|x| x / divisor).collect())
 }
+
+/// The draw from a fully sorted row; `u` is the random number.
+pub(crate) fn sample(logits: &[f32], sampling: &gainsay_arithmetic::sampling::Sampling, u: f32) -> u32 {
+    let z = |id: usize| {
+        Some(logits[id] / sampling.temperature).filter(|z| !z.is_nan()).unwrap_or(f32::NEG_INFINITY)
+    };
+    let mut ids: Vec<usize> = (0..logits.len()).collect();
+    // A stable sort leaves equal values in the order of their ids.
+    ids.sort_by(|&a, &b| z(b).partial_cmp(&z(a)).unwrap());
+    ids.truncate(sampling.top_k as usize);
+    let greatest = z(ids[0]);
+    if greatest.is_infinite() {
+        return ids[0] as u32;
+    }
+    let weights: Vec<f32> =
+        ids.iter().map(|&id| exp(z(id) - greatest)).filter(|&e| e >= sampling.min_p).collect();
+    let mut sums = Vec::new();
+    for weight in weights {
+        sums.push(sums.last().copied().unwrap_or(0.0f32) + weight);
+    }
+    let last = *sums.last().unwrap();
+    let n = (0..sums.len()).find(|&n| sums[n] >= sampling.top_p * last).unwrap();
+    let i = (0..sums.len()).find(|&i| sums[i] > u * sums[n]).unwrap();
+    ids[i] as u32
+}
