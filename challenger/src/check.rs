@@ -108,7 +108,7 @@ impl Challenger {
     /// Runs the jobs of claims on one model together, and acts on what differs.
     async fn compare(&self, dossiers: Vec<Dossier>, again: &mut Vec<ClaimId>) {
         let Some(model) = dossiers.first().map(|dossier| dossier.model.clone()) else { return };
-        let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.job.input.clone()).collect();
+        let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.input().clone()).collect();
         let run = tokio::task::spawn_blocking(move || model.engine().run(&jobs, None));
         let traces = match run.await.expect("a run does not panic") {
             Ok(traces) => traces,

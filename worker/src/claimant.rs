@@ -42,9 +42,11 @@ impl Task {
     /// # Errors
     /// [`WorkerError::Job`] if not.
     pub(crate) fn check(self, model: &LoadedModel) -> Result<Self, WorkerError> {
-        match model.engine().check_job(&self.job.input) {
-            Ok(()) => Ok(self),
-            Err(error) => Err(WorkerError::Job { lease: self.record.lease, reason: error.to_string() }),
+        let refused = |reason| Err(WorkerError::Job { lease: self.record.lease, reason });
+        match self.job.embedding_input().map(|input| model.engine().check_job(input)) {
+            Some(Ok(())) => Ok(self),
+            Some(Err(error)) => refused(error.to_string()),
+            None => refused("this worker runs embeddings only".to_owned()),
         }
     }
 
@@ -79,7 +81,7 @@ impl Worker {
                 honest.push(task);
             }
         }
-        let jobs: Vec<_> = honest.iter().map(|task| task.job.input.clone()).collect();
+        let jobs: Vec<_> = honest.iter().filter_map(|task| task.job.embedding_input().cloned()).collect();
         let traces = model.engine().run(&jobs, None).map_err(ParticipantError::from)?;
         for (task, trace) in honest.into_iter().zip(traces) {
             claimed.push(self.sign(model, task, trace, None)?);
@@ -95,7 +97,7 @@ impl Worker {
     /// Runs one job with the divergence that it is told to have.
     fn lie(&self, model: &LoadedModel, task: Task) -> Result<Record, WorkerError> {
         let misbehaviour = self.config.misbehaviour.expect("only a worker that cheats lies");
-        let input = &task.job.input;
+        let input = task.job.embedding_input().expect("a task that was checked is an embedding");
         let divergence =
             misbehaviour.divergence(model, input, &task.record.lease.0).map_err(ParticipantError::from)?;
         let id = model.model().id();

@@ -150,8 +150,9 @@ impl Defender {
             .await
             .expect("loading a model does not panic")
             .map_err(|source| ParticipantError::Load { model: record.model, source: Box::new(source) })?;
-        let trace = EngineTrace::new(equipped, job.input.clone(), fault);
-        Ok(Hand::new(Dossier::new(model, job, signed.body)?, trace))
+        let dossier = Dossier::new(model, job, signed.body)?;
+        let trace = EngineTrace::new(equipped, dossier.input().clone(), fault);
+        Ok(Hand::new(dossier, trace))
     }
 
     /// Forgets a claim that is decided.

@@ -190,7 +190,7 @@ impl Checked {
     fn new(world: &World, view: &ClaimView) -> Checked {
         let claim = Signed::<Claim>::from_bytes(&view.signed.0).unwrap().body;
         let job = Job::from_bytes(&view.job.0).unwrap();
-        let run = ToyRun::new(&world.model, &job.input, |_, _| {});
+        let run = ToyRun::new(&world.model, job.embedding_input().unwrap(), |_, _| {});
         let worker = view.summary.worker.name.clone();
         let is_right = claim.layers == run.layers() && claim.output == run.answer();
         assert!(

@@ -115,7 +115,7 @@ impl App {
         let at = work.now().await?;
         let mut total = Amount::ZERO;
         for (id, job) in new {
-            let (id, tokens) = (*id, job.input.token_count());
+            let (id, tokens) = (*id, job.token_count());
             let price = self.config().prices.of(tokens);
             let (input, commitment) = (&job.to_bytes(), job.commitment());
             let row = NewJob { id, submitter, model: job.model, input, commitment, tokens, price, at };
@@ -246,7 +246,7 @@ async fn job_view(conn: &mut Connection, stored: StoredJob) -> AppResult<JobView
         submitter: stored.submitter,
         model: stored.model,
         state: stored.state,
-        input: decode_job(&stored)?.input,
+        input: decode_job(&stored)?,
         price: stored.price,
         attempts: stored.attempts,
         submitted_at: stored.submitted,

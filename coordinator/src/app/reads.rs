@@ -152,8 +152,8 @@ impl App {
             submitter: stored.submitter,
             submitter_name: reads::owner_name(&mut conn, stored.submitter).await?,
             model: stored.model,
-            sequences: decoded.input.sequence_count() as u32,
-            tokens: decoded.input.token_count(),
+            sequences: decoded.sequence_count() as u32,
+            tokens: decoded.token_count(),
             price: stored.price,
         })
     }

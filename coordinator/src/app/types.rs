@@ -126,8 +126,8 @@ pub struct JobView {
     pub model: ModelId,
     /// Where it stands.
     pub state: JobState,
-    /// Tokenized sequences.
-    pub input: JobInput,
+    /// What is to be computed, of which token ids.
+    pub input: Job,
     /// Maximum price, in escrow until decided.
     pub price: Amount,
     /// Rejected claims so far.

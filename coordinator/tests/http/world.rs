@@ -61,7 +61,7 @@ impl World {
     }
 
     pub(crate) fn run_with(&self, lease: &Lease, tamper: impl FnMut(OpPlace, &mut [u8])) -> ToyRun {
-        ToyRun::new(&self.model, &gainsay_testkit::job_of(lease).input, tamper)
+        ToyRun::new(&self.model, &gainsay_testkit::input_of(lease), tamper)
     }
 
     pub(crate) async fn post(&self, run: &ToyRun, lease: &Lease, worker: &SecretKey) -> ClaimAccepted {

@@ -16,7 +16,7 @@ fn key(scope: OwnerId, name: &str, request: u8) -> RequestKey {
 }
 
 fn input(world: &World) -> JobInput {
-    world.builder.build(Fault::None, 0).job().input.clone()
+    world.builder.build(Fault::None, 0).job().embedding_input().unwrap().clone()
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ impl World {
 
     /// Submits the job that the fixtures answer.
     pub(crate) async fn submit(&self) -> JobId {
-        let input = self.builder.build(Fault::None, 0).job().input.clone();
+        let input = self.builder.build(Fault::None, 0).job().embedding_input().unwrap().clone();
         let job = self.app.submit_job(self.submitter, self.toy.model.id(), input).await;
         self.check().await;
         job.expect("a job is submitted").id

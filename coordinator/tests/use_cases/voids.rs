@@ -120,7 +120,7 @@ async fn a_withdrawn_profile_takes_neither_jobs_nor_models_nor_leases() {
     let worker = world.worker("worker").await;
     world.app.void_profile(F32, "a fault").await.unwrap();
     let model = world.toy().model.id();
-    let input = world.builder.build(Fault::None, 0).job().input.clone();
+    let input = world.builder.build(Fault::None, 0).job().embedding_input().unwrap().clone();
     let refused = world.app.submit_job(world.submitter, model, input).await;
     assert!(matches!(refused, Err(AppError::ProfileVoided { arithmetic: "exact-f32/1" })), "{refused:?}");
     let manifest = world.toy().model.manifest().to_bytes();

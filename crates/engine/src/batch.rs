@@ -45,6 +45,7 @@ impl Part {
         match space {
             RowSpace::Tokens => &self.tokens,
             RowSpace::Sequences => &self.sequences,
+            RowSpace::Answer => unreachable!("programs with answers are refused when they are loaded"),
         }
     }
 }

@@ -24,6 +24,9 @@ pub enum LoadError {
         /// See [`Options::memory`](crate::Options::memory).
         allowed: u64,
     },
+    /// The program has an op that the engine cannot execute.
+    #[error("the engine cannot execute {0}")]
+    Unexecuted(&'static str),
     /// A weight is not what the manifest commits to.
     #[error(transparent)]
     Weight(#[from] WeightError),

@@ -11,6 +11,27 @@ use crate::kernels::{Heads, Int8Matrix, Int8Weights, Kernels, LinearWeights, Qua
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;
 
+/// Refuses programs with ops that are not executed.
+pub(crate) fn check_ops(model: &ValidatedModel) -> Result<(), LoadError> {
+    let executed = |kind: &OpKind| match *kind {
+        OpKind::Attention { heads, kv_heads, causal, .. } => heads == kv_heads && !causal,
+        OpKind::RmsNorm { .. }
+        | OpKind::Rope { .. }
+        | OpKind::Silu
+        | OpKind::Mul
+        | OpKind::CastBf16
+        | OpKind::SelectRows
+        | OpKind::Penalize
+        | OpKind::Sample => false,
+        _ => true,
+    };
+    let mut ops = model.manifest().program.layers.iter().flat_map(|layer| &layer.ops);
+    match ops.find(|op| !executed(&op.kind)) {
+        None => Ok(()),
+        Some(op) => Err(LoadError::Unexecuted(op.kind.name())),
+    }
+}
+
 /// Checks every weight's length, hash and values.
 pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Result<(), LoadError> {
     let specs = &model.manifest().tensors;
@@ -71,11 +92,19 @@ impl Loader<'_> {
                 Operator::LayerNorm { weight, bias, eps }
             }
             OpKind::Gelu => Operator::Gelu,
-            OpKind::Attention { heads, head_dim, scale } => {
+            OpKind::Attention { heads, head_dim, scale, .. } => {
                 Operator::Attention(Heads { count: heads as usize, width: head_dim as usize, scale })
             }
             OpKind::MeanPool => Operator::MeanPool,
             OpKind::Normalize => Operator::Normalize,
+            OpKind::RmsNorm { .. }
+            | OpKind::Rope { .. }
+            | OpKind::Silu
+            | OpKind::Mul
+            | OpKind::CastBf16
+            | OpKind::SelectRows
+            | OpKind::Penalize
+            | OpKind::Sample => unreachable!("check_ops refuses programs with this op"),
         }
     }
 

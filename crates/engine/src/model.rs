@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use gainsay_program::{JobInput, OpKind, Operand, RowSpace, ValidatedModel};
+use gainsay_program::{JobInput, OpKind, Operand, RowCounts, RowSpace, ValidatedModel};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::{BATCH_ROWS, Batch};
 use crate::error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 use crate::execute::{Executor, Observer};
 use crate::kernels::{Heads, Kernels, checked_kernels, float_environment_is_default};
-use crate::load::{check_weights, plan_layers};
+use crate::load::{check_ops, check_weights, plan_layers};
 use crate::plan::LayerPlan;
 use crate::record::{ClaimRecorder, LayerRecorder, OpRecorder, Trace};
 use crate::virtual_layer::{self, Element, Rows};
@@ -53,6 +53,7 @@ impl Model {
         if bytes > allowed {
             return Err(LoadError::Memory { bytes, allowed });
         }
+        check_ops(&model)?;
         check_weights(&model, &weights)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
@@ -206,7 +207,7 @@ impl Model {
             Operand::Weight(_) | Operand::Job(_) => None,
         };
         let mut outputs = match op.kind {
-            OpKind::Attention { heads, head_dim, scale } => {
+            OpKind::Attention { heads, head_dim, scale, .. } => {
                 let heads = Heads { count: heads as usize, width: head_dim as usize, scale };
                 virtual_layer::attention(heads, [input(0)?, input(1)?, input(2)?], place)
             }
@@ -224,6 +225,7 @@ impl Model {
         let sequence = match output.space {
             RowSpace::Tokens => job.sequence_of_token(row)?,
             RowSpace::Sequences => job.sequence(row)?,
+            RowSpace::Answer => return None,
         };
         Some(Element { row: row as usize, column: column as usize, sequence })
     }
@@ -245,7 +247,11 @@ impl Model {
         let executor = Executor { model: &inner.model, kernels: inner.kernels, plans: &inner.plans, fault };
         let batches = Batch::divide(jobs, |tokens, sequences| {
             tokens <= BATCH_ROWS
-                && inner.model.batch_memory(tokens as u64, sequences as u64) <= inner.memory / 2
+                && inner.model.batch_memory(RowCounts {
+                    tokens: tokens as u64,
+                    sequences: sequences as u64,
+                    answers: 0,
+                }) <= inner.memory / 2
         });
         inner.pool.install(|| batches.iter().try_for_each(|batch| executor.run(batch, observer)))
     }

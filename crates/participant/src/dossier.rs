@@ -5,6 +5,7 @@ use crate::models::{LoadedModel, ModelStore};
 use gainsay_api::claims::ClaimView;
 use gainsay_api::client::Client;
 use gainsay_commitment::{Canonical, ClaimId, Signed};
+use gainsay_program::JobInput;
 use gainsay_protocol::{Case, Claim, Job};
 
 /// A claim, its job and its model, which belong together.
@@ -15,6 +16,7 @@ pub struct Dossier {
     pub job: Job,
     /// The claim.
     pub claim: Claim,
+    input: JobInput,
     id: ClaimId,
 }
 
@@ -26,9 +28,10 @@ impl Dossier {
     pub fn new(model: LoadedModel, job: Job, claim: Claim) -> Result<Self, ParticipantError> {
         let id = claim.id();
         let refused = |reason: String| ParticipantError::Claim { claim: id, reason };
-        model.engine().check_job(&job.input).map_err(|error| refused(error.to_string()))?;
+        let input = job.input_given(&claim.output).map_err(|error| refused(error.to_string()))?;
+        model.engine().check_job(&input).map_err(|error| refused(error.to_string()))?;
         Case::new(model.model(), &job, &claim).map_err(|error| refused(error.to_string()))?;
-        Ok(Self { model, job, claim, id })
+        Ok(Self { model, job, claim, input, id })
     }
 
     /// Fetches a claim and loads its model. Nothing that the coordinator says is taken for granted: the bytes must be
@@ -65,6 +68,12 @@ impl Dossier {
     #[must_use]
     pub fn id(&self) -> ClaimId {
         self.id
+    }
+
+    /// What the program ran on.
+    #[must_use]
+    pub fn input(&self) -> &JobInput {
+        &self.input
     }
 
     /// The records that every rule of a dispute looks things up in.

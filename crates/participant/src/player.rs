@@ -45,7 +45,7 @@ impl Hand {
     /// A hand that plays from an honest run.
     #[must_use]
     pub fn honest(dossier: Dossier) -> Arc<Self> {
-        let trace = EngineTrace::new(dossier.model.clone(), dossier.job.input.clone(), None);
+        let trace = EngineTrace::new(dossier.model.clone(), dossier.input().clone(), None);
         Self::new(dossier, trace)
     }
 

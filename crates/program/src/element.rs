@@ -2,10 +2,10 @@
 
 use gainsay_arithmetic as arithmetic;
 
-use crate::validate::ExpandedElement;
+use crate::validate::{ExpandedElement, attended};
 use crate::{
-    Dtype, JobField, JobInput, LinearKind, Missing, Op, OpKind, OpPlace, Operand, Oracle, Scope, TensorRef,
-    ValidatedModel, VirtualOp, weights,
+    Dtype, History, JobField, JobInput, LinearKind, Missing, Op, OpKind, OpPlace, Operand, Oracle, Scope,
+    TensorRef, ValidatedModel, VirtualOp, weights,
 };
 
 /// Why an element has no value here. None of these says anything about a claim.
@@ -43,7 +43,7 @@ pub enum ElementError {
 }
 
 /// Computes the element with row-major index `index` of the op at `place`, as it is stored: little-endian bytes of an
-/// f32 under the storing rule (in virtual layers, before `out`, under its NaN part).
+/// f32 under the storing rule (in virtual layers, before `out`, under its NaN part), or of a drawn token's id.
 ///
 /// An element of a layer is computed in the direct form, whether or not it is expanded. A referee that must bound its
 /// work asks [`ValidatedModel::is_expanded`] first.
@@ -63,11 +63,12 @@ pub fn element<O: Oracle + ?Sized>(
         return Err(ElementError::NoSuchElement { place, index, elements });
     }
     let mut evaluation = Evaluation { model, job, place, oracle };
-    let value = match place.scope {
-        Scope::Layer => evaluation.op(index / shape.width, index % shape.width).map(arithmetic::store),
-        Scope::Virtual { op, element } => evaluation.virtual_op(op, element, index),
-    }?;
-    Ok(value.to_le_bytes())
+    let (row, column) = (index / shape.width, index % shape.width);
+    match place.scope {
+        Scope::Layer if shape.dtype == Dtype::U32 => evaluation.sample(row).map(u32::to_le_bytes),
+        Scope::Layer => evaluation.op(row, column).map(|value| arithmetic::store(value).to_le_bytes()),
+        Scope::Virtual { op, element } => evaluation.virtual_op(op, element, index).map(f32::to_le_bytes),
+    }
 }
 
 /// One call of [`element`]: what it is asked for, and what it reads from.
@@ -110,7 +111,64 @@ impl<O: Oracle + ?Sized> Evaluation<'_, O> {
                 let value = self.column_of(&x, column)?;
                 Ok(arithmetic::normalize(value, arithmetic::normalize_divisor(&x)))
             }
+            OpKind::Mul => Ok(self.at(op, 0, row, column)? * self.at(op, 1, row, column)?),
+            OpKind::Silu => self.at(op, 0, row, column).map(arithmetic::silu),
+            OpKind::CastBf16 => {
+                let value = self.at(op, 0, row, column)?;
+                Ok(arithmetic::widen_bf16(arithmetic::round_bf16(value)))
+            }
+            OpKind::RmsNorm { eps, group } => self.rms_norm(op, row, column, eps, group),
+            OpKind::Rope { head_dim, .. } => self.rope(op, row, column, head_dim),
+            OpKind::SelectRows => {
+                let token = self.job.token_of_answer(row).ok_or(ElementError::NoSuchOp(self.place))?;
+                self.at(op, 0, token, column)
+            }
+            OpKind::Penalize => {
+                let logit = self.at(op, 0, row, column)?;
+                let history = History::of(self.job, row).ok_or(ElementError::NoSuchOp(self.place))?;
+                u32::try_from(column)
+                    .map(|token| history.penalize(logit, token))
+                    .map_err(|_| ElementError::Operand(self.place))
+            }
+            OpKind::Sample => Err(ElementError::Operand(self.place)),
         }
+    }
+
+    /// A token of the answer.
+    fn sample(&mut self, row: u64) -> Result<u32, ElementError> {
+        let op = self.model.op(self.place.layer, self.place.op).ok_or(ElementError::NoSuchOp(self.place))?;
+        let history = History::of(self.job, row).ok_or(ElementError::NoSuchOp(self.place))?;
+        let logits = self.row(op, 0, row)?;
+        Ok(history.sample(&logits))
+    }
+
+    fn rms_norm(
+        &mut self,
+        op: &Op,
+        row: u64,
+        column: u64,
+        eps: f32,
+        group: u32,
+    ) -> Result<f32, ElementError> {
+        let (tensor, width) = self.input(op, 0)?;
+        let in_group = column % u64::from(group);
+        let first = row.saturating_mul(width).saturating_add(column - in_group);
+        let x = self.floats(tensor, first, group.into())?;
+        let weight = self.at(op, 1, 0, in_group)?;
+        Ok(arithmetic::RmsNormRow::of(&x, eps).element(self.column_of(&x, in_group)?, weight))
+    }
+
+    fn rope(&mut self, op: &Op, row: u64, column: u64, head_dim: u32) -> Result<f32, ElementError> {
+        let sequence = self.job.sequence_of_token(row).ok_or(ElementError::NoSuchOp(self.place))?;
+        let (position, head_dim) = (row - sequence.start, u64::from(head_dim));
+        let half = head_dim / 2;
+        let in_head = column % head_dim;
+        let (pair, is_second) = (in_head % half, in_head >= half);
+        let first = column - in_head + pair;
+        let (x1, x2) = (self.at(op, 0, row, first)?, self.at(op, 0, row, first + half)?);
+        let (cos, sin) = (self.at(op, 1, position, pair)?, self.at(op, 2, position, pair)?);
+        let (y1, y2) = arithmetic::rope_pair(x1, x2, cos, sin);
+        Ok(if is_second { y2 } else { y1 })
     }
 
     /// Row of the table that the token in row `row` selects.
@@ -156,7 +214,10 @@ impl<O: Oracle + ?Sized> Evaluation<'_, O> {
     }
 
     fn attention(&mut self, op: &Op, row: u64, column: u64) -> Result<f32, ElementError> {
-        let sequence = self.job.sequence_of_token(row).ok_or(ElementError::NoSuchOp(self.place))?;
+        let OpKind::Attention { causal, .. } = op.kind else {
+            return Err(ElementError::Operand(self.place));
+        };
+        let sequence = attended(self.job, row, causal).ok_or(ElementError::NoSuchOp(self.place))?;
         let (start, len) = (sequence.start, sequence.len);
         let query = self.head(op, 0, row, column)?;
         let mut scores = Vec::with_capacity(len as usize);
@@ -166,7 +227,7 @@ impl<O: Oracle + ?Sized> Evaluation<'_, O> {
         let max = arithmetic::max(&scores);
         let exponentials: Vec<f32> =
             scores.iter().map(|&score| arithmetic::attention::weight(score, max)).collect();
-        let values = self.column(op, 2, start, len, column)?;
+        let values = self.column(op, 2, start, len, self.value_column(op, column)?)?;
         Ok(arithmetic::attention::output(&exponentials, &values))
     }
 
@@ -175,6 +236,7 @@ impl<O: Oracle + ?Sized> Evaluation<'_, O> {
         let OpKind::Attention { scale, .. } = op.kind else {
             return Err(ElementError::Operand(self.place));
         };
+        let column = self.value_column(op, column)?;
         let key = self.head(op, 1, key_row, column)?;
         Ok(arithmetic::attention::score(query, &key, scale))
     }
@@ -204,8 +266,22 @@ impl<O: Oracle + ?Sized> Evaluation<'_, O> {
     }
 
     fn virtual_column(&mut self, expanded: &ExpandedElement<'_>, index: u64) -> Result<f32, ElementError> {
-        let input = if matches!(expanded.op.kind, OpKind::Attention { .. }) { 2 } else { 0 };
-        self.at(expanded.op, input, expanded.sequence.start + index, expanded.column)
+        let row = expanded.sequence.start + index;
+        if matches!(expanded.op.kind, OpKind::Attention { .. }) {
+            let column = self.value_column(expanded.op, expanded.column)?;
+            self.at(expanded.op, 2, row, column)
+        } else {
+            self.at(expanded.op, 0, row, expanded.column)
+        }
+    }
+
+    /// The column of keys and values that the head of an output column reads for it.
+    fn value_column(&self, op: &Op, column: u64) -> Result<u64, ElementError> {
+        let OpKind::Attention { heads, kv_heads, head_dim, .. } = op.kind else {
+            return Err(ElementError::Operand(self.place));
+        };
+        let (head, in_head) = (column / u64::from(head_dim), column % u64::from(head_dim));
+        Ok(head / u64::from(heads / kv_heads) * u64::from(head_dim) + in_head)
     }
 
     fn virtual_out(

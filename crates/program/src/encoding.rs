@@ -2,10 +2,12 @@
 
 use gainsay_commitment::encoding::{Canonical, DecodeError, Decoder, Encoder};
 
-use crate::limits::{MAX_JOB_TOKENS, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS_PER_LAYER, MAX_TENSORS};
+use crate::limits::{
+    MAX_JOB_TOKENS, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS_PER_LAYER, MAX_STOP_IDS, MAX_TENSORS,
+};
 use crate::{
-    ActivationBits, ArithmeticProfile, Dtype, JobField, JobInput, Layer, LinearKind, Manifest, Op, OpKind,
-    OpPlace, Operand, Program, Scope, TensorRef, TensorSpec,
+    ActivationBits, Answer, ArithmeticProfile, Dtype, GenerationSpec, JobField, JobInput, KvDtype, Layer,
+    LinearKind, Manifest, Op, OpKind, OpPlace, Operand, Program, Sampling, Scope, TensorRef, TensorSpec,
 };
 
 /// No op kind takes more.
@@ -34,6 +36,7 @@ macro_rules! encode_by_tag {
 
 encode_by_tag!(Dtype, "element type", [Dtype::F32, Dtype::U32, Dtype::Bf16, Dtype::F16, Dtype::I8]);
 encode_by_tag!(JobField, "job column", [JobField::Ids, JobField::Positions, JobField::TypeIds]);
+encode_by_tag!(KvDtype, "type of cached keys and values", [KvDtype::F32, KvDtype::Bf16]);
 encode_by_tag!(
     ArithmeticProfile,
     "arithmetic profile",
@@ -147,14 +150,38 @@ impl OpKind {
             Self::Gelu => {
                 encoder.u8(5);
             }
-            Self::Attention { heads, head_dim, scale } => {
-                encoder.u8(6).u32(heads).u32(head_dim).f32_bits(scale);
+            Self::Attention { heads, kv_heads, head_dim, scale, causal } => {
+                encoder.u8(6).u32(heads).u32(kv_heads).u32(head_dim).f32_bits(scale).bool(causal);
             }
             Self::MeanPool => {
                 encoder.u8(7);
             }
             Self::Normalize => {
                 encoder.u8(8);
+            }
+            Self::RmsNorm { eps, group } => {
+                encoder.u8(9).f32_bits(eps).u32(group);
+            }
+            Self::Rope { heads, head_dim } => {
+                encoder.u8(10).u32(heads).u32(head_dim);
+            }
+            Self::Silu => {
+                encoder.u8(11);
+            }
+            Self::Mul => {
+                encoder.u8(12);
+            }
+            Self::CastBf16 => {
+                encoder.u8(13);
+            }
+            Self::SelectRows => {
+                encoder.u8(14);
+            }
+            Self::Penalize => {
+                encoder.u8(15);
+            }
+            Self::Sample => {
+                encoder.u8(16);
             }
         }
     }
@@ -175,12 +202,23 @@ impl OpKind {
             }
             4 => Self::LayerNorm { eps: decoder.f32_bits()? },
             5 => Self::Gelu,
-            6 => {
-                let (heads, head_dim) = (decoder.u32()?, decoder.u32()?);
-                Self::Attention { heads, head_dim, scale: decoder.f32_bits()? }
-            }
+            6 => Self::Attention {
+                heads: decoder.u32()?,
+                kv_heads: decoder.u32()?,
+                head_dim: decoder.u32()?,
+                scale: decoder.f32_bits()?,
+                causal: decoder.bool()?,
+            },
             7 => Self::MeanPool,
             8 => Self::Normalize,
+            9 => Self::RmsNorm { eps: decoder.f32_bits()?, group: decoder.u32()? },
+            10 => Self::Rope { heads: decoder.u32()?, head_dim: decoder.u32()? },
+            11 => Self::Silu,
+            12 => Self::Mul,
+            13 => Self::CastBf16,
+            14 => Self::SelectRows,
+            15 => Self::Penalize,
+            16 => Self::Sample,
             tag => return Err(DecodeError::UnknownTag { what: "op kind", tag }),
         })
     }
@@ -229,6 +267,26 @@ impl TensorSpec {
     }
 }
 
+impl GenerationSpec {
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.list(&self.stop_ids, |encoder, &id| {
+            encoder.u32(id);
+        });
+        self.kv_dtype.encode(encoder);
+        encoder.option(self.template.as_ref(), |encoder, template| {
+            encoder.hash(template);
+        });
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            stop_ids: decoder.list(MAX_STOP_IDS, Decoder::u32)?,
+            kv_dtype: KvDtype::decode(decoder)?,
+            template: decoder.option(Decoder::hash)?,
+        })
+    }
+}
+
 impl Canonical for Manifest {
     const CONTEXT: &'static str = "gainsay v1 manifest";
 
@@ -238,6 +296,7 @@ impl Canonical for Manifest {
         encoder.hash(&self.tokenizer);
         encoder.u32(self.vocabulary).u32(self.max_sequence);
         encoder.u32(self.expand_from_rows).u32(self.blocks_per_layer);
+        encoder.option(self.generation.as_ref(), |encoder, generation| generation.encode(encoder));
         encoder.list(&self.tensors, |encoder, tensor| tensor.encode(encoder));
         self.program.encode(encoder);
     }
@@ -251,6 +310,7 @@ impl Canonical for Manifest {
             max_sequence: decoder.u32()?,
             expand_from_rows: decoder.u32()?,
             blocks_per_layer: decoder.u32()?,
+            generation: decoder.option(GenerationSpec::decode)?,
             tensors: decoder.list(MAX_TENSORS, TensorSpec::decode)?,
             program: Program::decode(decoder)?,
         })
@@ -265,12 +325,24 @@ impl Canonical for JobInput {
             encoder.u32(value);
         };
         encoder.list(self.token_ids(), number).list(self.offsets(), number);
+        encoder.option(self.answer(), |encoder, answer| {
+            encoder.u32(answer.prompt);
+            answer.sampling.encode(encoder);
+        });
     }
 
     fn decode_fields(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let token_ids = decoder.list(MAX_JOB_TOKENS, Decoder::u32)?;
         let offsets = decoder.list(MAX_JOB_TOKENS + 1, Decoder::u32)?;
-        Self::from_parts(token_ids, offsets)
-            .map_err(|_| DecodeError::Invalid("the offsets do not fit the token ids"))
+        let answer = decoder
+            .option(|decoder| Ok(Answer { prompt: decoder.u32()?, sampling: Sampling::decode(decoder)? }))?;
+        let job = Self::from_parts(token_ids, offsets)
+            .map_err(|_| DecodeError::Invalid("the offsets do not fit the token ids"))?;
+        match answer {
+            None => Ok(job),
+            Some(answer) => job
+                .with_answer(answer)
+                .ok_or(DecodeError::Invalid("the prompt is not the beginning of the only sequence")),
+        }
     }
 }

@@ -1,15 +1,30 @@
 //! What a model is run on.
 
+use crate::Sampling;
 use crate::limits::{MAX_JOB_TOKENS, MAX_OUTPUT_BYTES};
+use crate::sampling::RequestError;
 
-/// The token ids of a job's sequences, concatenated, with the offsets where sequences begin and end.
+/// The token ids of a job's sequences, concatenated, with the offsets where sequences begin and end. For a generation
+/// besides: where the answer begins, and how its tokens are drawn.
 ///
-/// Every value holds these invariants: at least one sequence, none empty, at most [`MAX_JOB_TOKENS`] tokens.
+/// Every value holds these invariants: at least one sequence, none empty, at most [`MAX_JOB_TOKENS`] tokens. A generation
+/// has one sequence, which begins with a prompt that is not empty.
 /// Whether ids and lengths fit a model is [`ValidatedModel::check_job`](crate::ValidatedModel::check_job)'s question.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct JobInput {
     token_ids: Vec<u32>,
     offsets: Vec<u32>,
+    answer: Option<Answer>,
+}
+
+/// What makes a job a generation. The answer that the program reproduces has a token for each position from the last of the
+/// prompt on: its own last token is no input of the program.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Answer {
+    /// Tokens of the prompt, at the beginning of the sequence; at least 1.
+    pub prompt: u32,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
 }
 
 /// One sequence of a job.
@@ -57,6 +72,18 @@ pub enum JobError {
         /// The model's limit.
         max_sequence: u32,
     },
+    /// A generation without an answer has nothing to compute.
+    #[error("the answer holds no token")]
+    NoAnswer,
+    /// A generation for an encoder, or an encoding for a language model.
+    #[error("the model takes {}", if *generates { "prompts to continue" } else { "sequences to encode" })]
+    Kind {
+        /// Whether the model generates.
+        generates: bool,
+    },
+    /// A parameter of the request is refused.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// No claim could carry the answer.
     #[error("the answer would have {bytes} bytes; at most {MAX_OUTPUT_BYTES} are allowed")]
     OutputTooLong {
@@ -126,7 +153,46 @@ impl JobInput {
         if offsets.last().copied() != u32::try_from(tokens).ok() {
             return Err(JobError::Offsets { index: offsets.len() - 1 });
         }
-        Ok(Self { token_ids, offsets })
+        Ok(Self { token_ids, offsets, answer: None })
+    }
+
+    /// A generation: its prompt, and the answer that the program is to reproduce, all of it.
+    pub fn generation(prompt: &[u32], answer: &[u32], sampling: Sampling) -> Result<Self, JobError> {
+        let Some((_, before_last)) = answer.split_last() else {
+            return Err(JobError::NoAnswer);
+        };
+        if prompt.is_empty() {
+            return Err(JobError::EmptySequence { sequence: 0 });
+        }
+        let tokens = prompt.len().saturating_add(before_last.len());
+        if tokens > MAX_JOB_TOKENS {
+            return Err(JobError::TooManyTokens { tokens });
+        }
+        sampling.check()?;
+        let job = Self::from_parts([prompt, before_last].concat(), vec![0, tokens as u32])?;
+        Ok(Self { answer: Some(Answer { prompt: prompt.len() as u32, sampling }), ..job })
+    }
+
+    /// The job as a generation, where the prompt is the beginning of its only sequence.
+    pub(crate) fn with_answer(self, answer: Answer) -> Option<Self> {
+        let fits = self.sequence_count() == 1 && (1..=self.token_count()).contains(&answer.prompt.into());
+        fits.then_some(Self { answer: Some(answer), ..self })
+    }
+
+    /// What makes the job a generation; nothing where it is to be encoded.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.answer.as_ref()
+    }
+
+    /// Number of tokens that the program draws: the rows of a tensor over the answer. 0 where there is no answer.
+    pub fn answer_count(&self) -> u64 {
+        self.answer.as_ref().map_or(0, |answer| self.token_count() - u64::from(answer.prompt) + 1)
+    }
+
+    /// The token row that row `row` of the answer is computed from: that of the token before it.
+    pub fn token_of_answer(&self, row: u64) -> Option<u64> {
+        let answer = self.answer.as_ref()?;
+        (row < self.answer_count()).then(|| u64::from(answer.prompt) - 1 + row)
     }
 
     /// The ids of all tokens, sequences concatenated.

@@ -3,7 +3,8 @@
 //! A [`Manifest`] holds a [`Program`] (layers of ops in single-assignment form) and the commitment of every
 //! tensor that the program reads. [`Manifest::validate`] infers all shapes, refuses what does not check or could
 //! not be disputed, and returns a [`ValidatedModel`], which answers every question about shapes. A [`JobInput`]
-//! is what a model is run on.
+//! is what a model is run on; a
+//! [`GenerationRequest`] is what a language model is asked for, and [`finish_reason`] says where its answer ends.
 //!
 //! [`element`] is the referee's function: the value of one element of one op, read through an [`Oracle`]. It is
 //! total: it never panics, never loops without bound, and never reads outside a tensor. [`reference`](mod@reference)
@@ -15,6 +16,9 @@
 
 mod element;
 mod encoding;
+mod finish;
+mod generation;
+mod history;
 mod job;
 mod limits;
 pub mod lowering;
@@ -24,6 +28,7 @@ mod oracle;
 mod place;
 mod program;
 pub mod reference;
+mod sampling;
 mod shapes;
 #[cfg(feature = "toy")]
 pub mod toy;
@@ -34,16 +39,22 @@ pub mod weights;
 pub use gainsay_arithmetic::int8::ActivationBits;
 
 pub use element::{ElementError, element};
-pub use job::{JobError, JobInput, Sequence};
+pub use finish::{FinishReason, LengthFault, StopWatch, TokenBytes, finish_reason};
+pub use history::History;
+pub use job::{Answer, JobError, JobInput, Sequence};
 pub use limits::{
     Cost, MAX_JOB_TOKENS, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
-    MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
+    MAX_STOP_IDS, MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
-pub use manifest::{ArithmeticProfile, Manifest, TensorSpec};
-pub use memory::{MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY};
+pub use manifest::{ArithmeticProfile, GenerationSpec, KvDtype, Manifest, TensorSpec};
+pub use memory::{MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, RowCounts};
 pub use oracle::{Missing, Oracle};
 pub use place::{OpPlace, Scope, Shape, TensorRef};
 pub use program::{Dtype, JobField, Layer, LinearKind, Op, OpKind, Operand, Program, RowSpace};
+pub use sampling::{
+    GenerationRequest, MAX_LOGIT_BIASES, MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_STOP_BYTES,
+    MAX_STOP_STRINGS, MAX_TEMPERATURE, MAX_TOP_K, RequestError, Sampling, StopRules,
+};
 pub use shapes::{OpError, OutputType};
 pub use validate::{ManifestError, ValidatedModel};
 pub use virtual_layer::VirtualOp;

@@ -16,6 +16,8 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_WIDTH: u32 = 1 << 20;
 /// Elements along K that may share an int8 scale.
 pub(crate) const MAX_GROUP: u32 = gainsay_arithmetic::int8::MAX_GROUP as u32;
+/// Tokens that end an answer.
+pub const MAX_STOP_IDS: usize = 64;
 /// Tokens of one sequence.
 pub const MAX_SEQUENCE: u32 = 1 << 17;
 /// Tokens of one job, all sequences together.
@@ -74,9 +76,14 @@ pub(crate) fn worst_element(manifest: &Manifest, op: &Op, width: u32) -> Cost {
     let direct = max_sequence.min(manifest.expand_from_rows.into());
     let expands = max_sequence > direct;
     match op.kind {
-        OpKind::Attention { head_dim, .. } => {
-            let whole = direct_attention(width, head_dim.into(), direct);
-            if expands { whole.max(virtual_attention(width, head_dim.into(), max_sequence)) } else { whole }
+        OpKind::Attention { kv_heads, head_dim, .. } => {
+            let shape = AttentionWidths {
+                query: width,
+                key: u64::from(kv_heads) * u64::from(head_dim),
+                head: head_dim.into(),
+            };
+            let whole = direct_attention(shape, direct);
+            if expands { whole.max(virtual_attention(shape, max_sequence)) } else { whole }
         }
         OpKind::MeanPool => {
             let whole = Cost { witness_bytes: activation_reads(width, direct, 1), work: direct };
@@ -86,14 +93,28 @@ pub(crate) fn worst_element(manifest: &Manifest, op: &Op, width: u32) -> Cost {
     }
 }
 
+/// Columns of a row of queries, of a row of keys or values, and of a head.
+#[derive(Clone, Copy)]
+struct AttentionWidths {
+    query: u64,
+    key: u64,
+    head: u64,
+}
+
 /// Ops whose elements read one row of their input, or less, and some weights.
 fn by_row(manifest: &Manifest, op: &Op, width: u64) -> Cost {
     let whole_row = activation_reads(width, 1, width);
     let one_element = activation_reads(width, 1, 1);
     let (activations, per_weight, work) = match op.kind {
         OpKind::Gather => (0, 1, 1),
-        OpKind::Add => (2 * one_element, 0, 1),
-        OpKind::Gelu => (one_element, 0, 1),
+        OpKind::Add | OpKind::Mul => (2 * one_element, 0, 1),
+        OpKind::Gelu | OpKind::Silu | OpKind::CastBf16 | OpKind::SelectRows => (one_element, 0, 1),
+        OpKind::Rope { .. } => (2 * one_element, 1, 3),
+        OpKind::RmsNorm { group, .. } => (activation_reads(width, 1, group.into()), 1, 2 * u64::from(group)),
+        // The whole history of the answer is searched for the token.
+        OpKind::Penalize => (one_element, 0, u64::from(manifest.max_sequence) + 16),
+        // Each logit passes a heap of the candidates.
+        OpKind::Sample => (whole_row, 0, 16 * width),
         OpKind::LayerNorm { .. } => (whole_row, 1, 4 * width),
         OpKind::Normalize => (whole_row, 0, 2 * width),
         OpKind::Linear(LinearKind::F32) => (whole_row, width, width),
@@ -111,15 +132,16 @@ fn by_row(manifest: &Manifest, op: &Op, width: u64) -> Cost {
 }
 
 /// A query, all keys of the head, and a column of values, over `n` tokens.
-fn direct_attention(width: u64, head_dim: u64, n: u64) -> Cost {
-    let vectors = activation_reads(width, n.saturating_add(1), head_dim);
-    let column = activation_reads(width, n, 1);
-    Cost { witness_bytes: vectors.saturating_add(column), work: n.saturating_mul(head_dim.saturating_add(4)) }
+fn direct_attention(AttentionWidths { query, key, head }: AttentionWidths, n: u64) -> Cost {
+    let query = activation_reads(query, 1, head);
+    let keys = activation_reads(key, n, head).saturating_add(activation_reads(key, n, 1));
+    Cost { witness_bytes: query.saturating_add(keys), work: n.saturating_mul(head.saturating_add(4)) }
 }
 
 /// The dearest of the four virtual ops over `n` tokens.
-fn virtual_attention(width: u64, head_dim: u64, n: u64) -> Cost {
-    let scores = Cost { witness_bytes: activation_reads(width, 2, head_dim), work: head_dim };
+fn virtual_attention(AttentionWidths { query, key, head }: AttentionWidths, n: u64) -> Cost {
+    let vectors = activation_reads(query, 1, head).saturating_add(activation_reads(key, 1, head));
+    let scores = Cost { witness_bytes: vectors, work: head };
     let whole = column_reads(n);
     let weights = Cost { witness_bytes: whole, work: 2 * n };
     let out = Cost { witness_bytes: 2 * whole, work: 3 * n };

@@ -54,6 +54,53 @@ impl TensorSpec {
     }
 }
 
+/// Type in which an engine may keep the keys and values of earlier tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KvDtype {
+    /// As they are.
+    F32,
+    /// As bfloat16: the program rounds all keys and values to it before attention reads them.
+    Bf16,
+}
+
+impl KvDtype {
+    /// Every type.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// The type of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The type's name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of one element.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// What a language model needs besides its program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GenerationSpec {
+    /// Tokens that end an answer, ascending.
+    pub stop_ids: Vec<u32>,
+    /// Type of cached keys and values.
+    pub kv_dtype: KvDtype,
+    /// BLAKE3 of the JSON object of chat template, `bos_token` and `eos_token`, where the model has a chat template.
+    pub template: Option<TensorCommitment>,
+}
+
 /// A model: its program, and commitments to everything that the program reads.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Manifest {
@@ -71,6 +118,8 @@ pub struct Manifest {
     pub expand_from_rows: u32,
     /// Transformer blocks that share a layer of the program. The program itself decides; this says how it was cut.
     pub blocks_per_layer: u32,
+    /// What a language model needs besides; nothing for encoders. It decides which jobs the model takes.
+    pub generation: Option<GenerationSpec>,
     /// The weights. Operands name them by index.
     pub tensors: Vec<TensorSpec>,
     /// The computation.

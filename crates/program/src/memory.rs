@@ -60,6 +60,25 @@ pub(crate) fn weight_memory(manifest: &Manifest) -> u64 {
 struct LayerWidths {
     tokens: u64,
     sequences: u64,
+    answers: u64,
+}
+
+/// Rows of jobs that are computed together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RowCounts {
+    /// Tokens of all sequences.
+    pub tokens: u64,
+    /// Sequences.
+    pub sequences: u64,
+    /// Tokens of the answers of generations.
+    pub answers: u64,
+}
+
+impl RowCounts {
+    /// The rows of one job.
+    pub fn of(job: &JobInput) -> Self {
+        Self { tokens: job.token_count(), sequences: job.sequence_count(), answers: job.answer_count() }
+    }
 }
 
 impl LayerWidths {
@@ -68,13 +87,15 @@ impl LayerWidths {
         match output.space {
             RowSpace::Tokens => self.tokens += width,
             RowSpace::Sequences => self.sequences += width,
+            RowSpace::Answer => self.answers += width,
         }
     }
 
-    fn bytes(self, tokens: u64, sequences: u64) -> u64 {
-        let elements =
-            tokens.saturating_mul(self.tokens).saturating_add(sequences.saturating_mul(self.sequences));
-        elements.saturating_mul(FLOAT)
+    fn bytes(self, rows: RowCounts) -> u64 {
+        let parts =
+            [(rows.tokens, self.tokens), (rows.sequences, self.sequences), (rows.answers, self.answers)];
+        let elements = parts.into_iter().map(|(rows, width)| rows.saturating_mul(width));
+        elements.fold(0, u64::saturating_add).saturating_mul(FLOAT)
     }
 }
 
@@ -103,11 +124,7 @@ impl JobMemory {
     }
 
     /// Bytes of the outputs, the input and the quantized inputs of the layer that has most.
-    pub(crate) fn bytes(&self, tokens: u64, sequences: u64) -> u64 {
-        self.0.iter().map(|layer| layer.bytes(tokens, sequences)).max().unwrap_or(0)
-    }
-
-    pub(crate) fn of_job(&self, job: &JobInput) -> u64 {
-        self.bytes(job.token_count(), job.sequence_count())
+    pub(crate) fn bytes(&self, rows: RowCounts) -> u64 {
+        self.0.iter().map(|layer| layer.bytes(rows)).max().unwrap_or(0)
     }
 }

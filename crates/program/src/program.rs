@@ -2,7 +2,8 @@
 
 use gainsay_arithmetic::int8::ActivationBits;
 
-/// Type of a tensor's elements, little-endian in memory. Op outputs are `F32`; the others are for weights.
+/// Type of a tensor's elements, little-endian in memory. Op outputs are `F32`, but for sampled token ids, which are `U32`;
+/// the others are for weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Dtype {
     /// IEEE-754 binary32.
@@ -51,6 +52,9 @@ pub enum RowSpace {
     Tokens,
     /// One row for each sequence of the job.
     Sequences,
+    /// One row for each token of the answer of a generation: row `i` belongs to the token that follows the prompt and the
+    /// first `i` tokens of the answer.
+    Answer,
 }
 
 /// A column of numbers that the job itself provides, one for each token. The referee takes it from the recorded
@@ -110,19 +114,54 @@ pub enum OpKind {
     },
     /// Input: `x`. Output: gelu(x), the erf form, elementwise.
     Gelu,
-    /// Inputs: `q`, `k`, `v`, each `[Tokens, heads · head_dim]`. Every token attends to all tokens of its sequence.
+    /// Inputs: `q [Tokens, heads · head_dim]`, `k` and `v`, each `[Tokens, kv_heads · head_dim]`.
     Attention {
-        /// Number of heads.
+        /// Number of query heads; head `h` holds columns `h · head_dim ..` of `q` and of the output.
         heads: u32,
-        /// Columns of a head; head `h` holds columns `h · head_dim ..`.
+        /// Number of key and value heads; divides `heads`. Head `h` reads key and value head `h / (heads / kv_heads)`.
+        kv_heads: u32,
+        /// Columns of a head.
         head_dim: u32,
         /// Factor on every dot product of query and key.
         scale: f32,
+        /// Whether a token attends to itself and the tokens before it only, instead of all tokens of its sequence.
+        causal: bool,
     },
     /// Input: `x [Tokens, width]`. Output: `[Sequences, width]`, the mean over the tokens of a sequence.
     MeanPool,
     /// Input: `x`. Output: each row divided by its Euclidean norm.
     Normalize,
+    /// Inputs: `x [rows, width]`, weight `[1, group]` (f32). Each group of columns is normalized by itself, with the same
+    /// weight.
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+        /// Columns of a group; divides the width.
+        group: u32,
+    },
+    /// Inputs: `x [Tokens, heads · head_dim]`, cosines and sines (f32), each `[max_sequence, head_dim / 2]` or longer.
+    /// Output: columns `c` and `c + head_dim / 2` of each head rotated by the angle in row `position`, column `c`.
+    Rope {
+        /// Number of heads.
+        heads: u32,
+        /// Columns of a head; even.
+        head_dim: u32,
+    },
+    /// Input: `x`. Output: x / (1 + exp(−x)), elementwise.
+    Silu,
+    /// Inputs: `a`, `b` of one shape. Output: `a · b`.
+    Mul,
+    /// Input: `x`. Output: each element rounded to bfloat16 and widened again: an f32 whose low 16 bits are 0.
+    CastBf16,
+    /// Input: `x [Tokens, width]`. Output: `[Answer, width]`: the rows of the last token of the prompt and of all tokens
+    /// after it.
+    SelectRows,
+    /// Input: `logits [Answer, vocabulary]`. Output: the logits after the penalties and biases of the job's
+    /// [`Sampling`](crate::Sampling).
+    Penalize,
+    /// Input: `logits [Answer, vocabulary]`. Output: `[Answer, 1]` (u32), the tokens drawn by the job's
+    /// [`Sampling`](crate::Sampling).
+    Sample,
 }
 
 impl OpKind {
@@ -138,6 +177,14 @@ impl OpKind {
             Self::Attention { .. } => "attention",
             Self::MeanPool => "mean_pool",
             Self::Normalize => "normalize",
+            Self::RmsNorm { .. } => "rms_norm",
+            Self::Rope { .. } => "rope",
+            Self::Silu => "silu",
+            Self::Mul => "mul",
+            Self::CastBf16 => "cast_bf16",
+            Self::SelectRows => "select_rows",
+            Self::Penalize => "penalize",
+            Self::Sample => "sample",
         }
     }
 }

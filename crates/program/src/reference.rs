@@ -9,8 +9,8 @@ use gainsay_arithmetic as arithmetic;
 
 use crate::validate::ExpandedElement;
 use crate::{
-    Dtype, JobField, JobInput, LinearKind, Missing, Op, OpKind, OpPlace, Operand, Oracle, Scope, Sequence,
-    TensorRef, TensorSpec, ValidatedModel, weights,
+    Dtype, History, JobField, JobInput, LinearKind, Missing, Op, OpKind, OpPlace, Operand, Oracle, Scope,
+    Sequence, TensorRef, TensorSpec, ValidatedModel, weights,
 };
 
 /// Why a run cannot start.
@@ -82,7 +82,10 @@ pub fn run_with<W: AsRef<[u8]>>(
     for layer in 0..model.layer_count() {
         run.layers.push(Vec::new());
         for (index, op) in model.ops(layer).iter().enumerate() {
-            let mut bytes = to_bytes(run.op(op).into_iter().map(arithmetic::store));
+            let mut bytes = match op.kind {
+                OpKind::Sample => run.sample(op).into_iter().flat_map(u32::to_le_bytes).collect(),
+                _ => to_bytes(run.op(op).into_iter().map(arithmetic::store)),
+            };
             tamper(OpPlace::in_layer(layer, index as u32), &mut bytes);
             run.layers[layer as usize].push(Output::new(bytes));
         }
@@ -114,29 +117,48 @@ pub fn virtual_ops(
         })
         .collect::<Option<_>>()?;
     let outputs = match expanded.op.kind {
-        OpKind::Attention { head_dim, scale, .. } => {
-            virtual_attention(&inputs, &expanded, head_dim as usize, scale)
+        OpKind::Attention { heads, kv_heads, head_dim, scale, .. } => {
+            let heads = Heads { dim: head_dim as usize, shared: (heads / kv_heads) as usize };
+            virtual_attention(&inputs, &expanded, heads, scale)
         }
         _ => virtual_pooling(&inputs, &expanded),
     };
     Some(outputs)
 }
 
+/// How heads share keys and values.
+#[derive(Clone, Copy)]
+struct Heads {
+    /// Columns of a head.
+    dim: usize,
+    /// Query heads that read the same keys.
+    shared: usize,
+}
+
+impl Heads {
+    /// First column of the keys that the head reads whose first column is `head`.
+    fn key(self, head: usize) -> usize {
+        head / self.dim / self.shared * self.dim
+    }
+}
+
 fn virtual_attention(
     inputs: &[(Vec<f32>, usize)],
     expanded: &ExpandedElement<'_>,
-    head_dim: usize,
+    heads: Heads,
     scale: f32,
 ) -> Vec<Vec<u8>> {
-    let [(q, width), (k, _), (v, _)] = inputs else {
+    let [(q, width), (k, key_width), (v, _)] = inputs else {
         unreachable!("inference gives attention three inputs");
     };
     let (row, column) = (expanded.row as usize, expanded.column as usize);
-    let head = column / head_dim * head_dim;
+    let head = column / heads.dim * heads.dim;
+    let (key_head, value) = (heads.key(head), heads.key(head) + column - head);
     let rows = rows_of(expanded.sequence);
-    let column: Vec<f32> = rows.clone().map(|j| arithmetic::canonical(v[j * width + column])).collect();
-    let query = &q[row * width + head..][..head_dim];
-    let score = |j: usize| arithmetic::attention::score(query, &k[j * width + head..][..head_dim], scale);
+    let column: Vec<f32> = rows.clone().map(|j| arithmetic::canonical(v[j * key_width + value])).collect();
+    let query = &q[row * width + head..][..heads.dim];
+    let key = |j: usize| &k[j * key_width + key_head..][..heads.dim];
+    let score = |j: usize| arithmetic::attention::score(query, key(j), scale);
     let scores: Vec<f32> = rows.map(|j| arithmetic::canonical(score(j))).collect();
     let max = arithmetic::max(&scores);
     let exponential = |&score: &f32| arithmetic::canonical(arithmetic::attention::weight(score, max));
@@ -270,13 +292,77 @@ impl Run<'_> {
                 })
             }
             OpKind::Gelu => self.values(op, 0).iter().map(|&x| arithmetic::gelu(x)).collect(),
-            OpKind::Attention { head_dim, scale, .. } => self.attention(op, head_dim as usize, scale),
+            OpKind::Attention { heads, kv_heads, head_dim, scale, causal } => {
+                let heads = Heads { dim: head_dim as usize, shared: (heads / kv_heads) as usize };
+                self.attention(op, heads, scale, causal)
+            }
             OpKind::MeanPool => self.mean_pool(op),
             OpKind::Normalize => self.by_row(op, |x| {
                 let divisor = arithmetic::normalize_divisor(x);
                 x.iter().map(|&x| arithmetic::normalize(x, divisor)).collect()
             }),
+            OpKind::RmsNorm { eps, group } => {
+                let weight = self.weight(op, 1).row(0);
+                let norm = |x: &[f32]| -> Vec<f32> {
+                    let statistic = arithmetic::RmsNormRow::of(x, eps);
+                    x.iter().zip(weight).map(|(&x, &w)| statistic.element(x, w)).collect()
+                };
+                self.values(op, 0).chunks(group as usize).flat_map(norm).collect()
+            }
+            OpKind::Rope { head_dim, .. } => self.rope(op, head_dim as usize),
+            OpKind::Silu => self.values(op, 0).iter().map(|&x| arithmetic::silu(x)).collect(),
+            OpKind::Mul => self.values(op, 0).iter().zip(self.values(op, 1)).map(|(a, b)| a * b).collect(),
+            OpKind::CastBf16 => {
+                let rounded = |&x: &f32| arithmetic::widen_bf16(arithmetic::round_bf16(x));
+                self.values(op, 0).iter().map(rounded).collect()
+            }
+            OpKind::SelectRows => {
+                let (x, width) = (self.values(op, 0), self.width(op, 0));
+                self.answer_rows()
+                    .filter_map(|row| self.job.token_of_answer(row))
+                    .flat_map(|token| &x[token as usize * width..][..width])
+                    .copied()
+                    .collect()
+            }
+            OpKind::Penalize => {
+                let (logits, width) = (self.values(op, 0), self.width(op, 0));
+                let rows = self.answer_rows().filter_map(|row| History::of(self.job, row));
+                rows.zip(logits.chunks(width))
+                    .flat_map(|(history, logits)| {
+                        (0..).zip(logits).map(move |(token, &logit)| history.penalize(logit, token))
+                    })
+                    .collect()
+            }
+            OpKind::Sample => unreachable!("tokens are no floats: run_with calls sample"),
         }
+    }
+
+    /// The tokens of the answer.
+    fn sample(&self, op: &Op) -> Vec<u32> {
+        let (logits, width) = (self.values(op, 0), self.width(op, 0));
+        let rows = self.answer_rows().filter_map(|row| History::of(self.job, row));
+        rows.zip(logits.chunks(width)).map(|(history, logits)| history.sample(logits)).collect()
+    }
+
+    fn answer_rows(&self) -> Range<u64> {
+        0..self.job.answer_count()
+    }
+
+    fn rope(&self, op: &Op, head_dim: usize) -> Vec<f32> {
+        let (x, width, half) = (self.values(op, 0), self.width(op, 0), head_dim / 2);
+        let (cos, sin) = (self.weight(op, 1), self.weight(op, 2));
+        let mut out = vec![0.0; x.len()];
+        for rows in self.job.sequences().map(rows_of) {
+            for (position, row) in rows.enumerate() {
+                let heads = (0..width).step_by(head_dim);
+                for (column, pair) in heads.flat_map(|head| (0..half).map(move |pair| (head + pair, pair))) {
+                    let (first, second) = (row * width + column, row * width + column + half);
+                    let (c, s) = (cos.row(position)[pair], sin.row(position)[pair]);
+                    (out[first], out[second]) = arithmetic::rope_pair(x[first], x[second], c, s);
+                }
+            }
+        }
+        out
     }
 
     fn gather(&self, op: &Op) -> Vec<f32> {
@@ -294,24 +380,26 @@ impl Run<'_> {
         rows.flat_map(|row| table.row(row).iter().copied()).collect()
     }
 
-    fn attention(&self, op: &Op, head_dim: usize, scale: f32) -> Vec<f32> {
+    fn attention(&self, op: &Op, heads: Heads, scale: f32, causal: bool) -> Vec<f32> {
         let (q, k, v) = (self.values(op, 0), self.values(op, 1), self.values(op, 2));
-        let width = self.width(op, 0);
+        let (width, key_width) = (self.width(op, 0), self.width(op, 1));
         let mut out = vec![0.0; q.len()];
-        for rows in self.job.sequences().map(rows_of) {
+        for sequence in self.job.sequences().map(rows_of) {
             for (t, head) in
-                rows.clone().flat_map(|t| (0..width).step_by(head_dim).map(move |head| (t, head)))
+                sequence.clone().flat_map(|t| (0..width).step_by(heads.dim).map(move |head| (t, head)))
             {
-                let query = &q[t * width + head..][..head_dim];
-                let key = |j: usize| &k[j * width + head..][..head_dim];
+                let rows = if causal { sequence.start..t + 1 } else { sequence.clone() };
+                let (query, key_head) = (&q[t * width + head..][..heads.dim], heads.key(head));
+                let key = |j: usize| &k[j * key_width + key_head..][..heads.dim];
                 let scores: Vec<f32> =
                     rows.clone().map(|j| arithmetic::attention::score(query, key(j), scale)).collect();
                 let max = arithmetic::max(&scores);
                 let exponentials: Vec<f32> =
                     scores.iter().map(|&score| arithmetic::attention::weight(score, max)).collect();
-                for column in head..head + head_dim {
-                    let values: Vec<f32> = rows.clone().map(|j| v[j * width + column]).collect();
-                    out[t * width + column] = arithmetic::attention::output(&exponentials, &values);
+                for column in 0..heads.dim {
+                    let values: Vec<f32> =
+                        rows.clone().map(|j| v[j * key_width + key_head + column]).collect();
+                    out[t * width + head + column] = arithmetic::attention::output(&exponentials, &values);
                 }
             }
         }

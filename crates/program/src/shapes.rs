@@ -7,13 +7,22 @@ use crate::{
     ArithmeticProfile, Dtype, JobField, LinearKind, Manifest, Op, OpKind, Operand, RowSpace, TensorSpec,
 };
 
-/// Type of an op's output: f32, with rows as a job has them.
+/// Type of an op's output, with rows as a job has them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct OutputType {
     /// What a row stands for.
     pub space: RowSpace,
     /// Elements of a row.
     pub width: u32,
+    /// Type of the elements: f32, or u32 for sampled tokens.
+    pub dtype: Dtype,
+}
+
+impl OutputType {
+    /// Rows of f32.
+    pub const fn floats(space: RowSpace, width: u32) -> Self {
+        Self { space, width, dtype: Dtype::F32 }
+    }
 }
 
 /// Why an op does not check.
@@ -111,6 +120,28 @@ pub enum OpError {
         /// Columns of a head.
         head_dim: u32,
     },
+    /// Query heads that do not share the key heads evenly.
+    #[error("{heads} heads do not share {kv_heads} key and value heads evenly")]
+    KvHeads {
+        /// Number of query heads.
+        heads: u32,
+        /// Number of key and value heads.
+        kv_heads: u32,
+    },
+    /// Groups that do not cut a row evenly.
+    #[error("groups of {group} columns do not divide a row of {width}")]
+    RowGroup {
+        /// Columns of a group.
+        group: u32,
+        /// Columns of the row.
+        width: u32,
+    },
+    /// An odd head has no halves to rotate.
+    #[error("a head of {head_dim} columns cannot be rotated by halves")]
+    OddHead {
+        /// Columns of a head.
+        head_dim: u32,
+    },
     /// A constant that is not finite, or that storing would change.
     #[error("the constant {name} is not a finite number that storing keeps as it is")]
     Constant {
@@ -150,7 +181,7 @@ pub(crate) fn infer(
     let inputs = Inputs { manifest, layer_input, earlier, operands: &op.inputs };
     match op.kind {
         OpKind::Gather => inputs.gather(),
-        OpKind::Add => {
+        OpKind::Add | OpKind::Mul => {
             inputs.count(2, "2")?;
             let first = inputs.rows(0)?;
             inputs.rows_of(1, first)
@@ -164,16 +195,22 @@ pub(crate) fn infer(
             inputs.vector(2, x.width)?;
             Ok(x)
         }
-        OpKind::Gelu | OpKind::Normalize => {
+        OpKind::Gelu | OpKind::Normalize | OpKind::Silu | OpKind::CastBf16 => {
             inputs.count(1, "1")?;
             inputs.rows(0)
         }
-        OpKind::Attention { heads, head_dim, scale } => inputs.attention(heads, head_dim, scale),
-        OpKind::MeanPool => {
-            inputs.count(1, "1")?;
-            let x = inputs.rows(0)?;
-            inputs.rows_of(0, OutputType { space: RowSpace::Tokens, ..x })?;
-            Ok(OutputType { space: RowSpace::Sequences, ..x })
+        OpKind::Attention { heads, kv_heads, head_dim, scale, .. } => {
+            constant("scale", scale)?;
+            inputs.attention(heads, kv_heads, head_dim)
+        }
+        OpKind::MeanPool => inputs.from_tokens(RowSpace::Sequences),
+        OpKind::RmsNorm { eps, group } => inputs.rms_norm(eps, group),
+        OpKind::Rope { heads, head_dim } => inputs.rope(heads, head_dim),
+        OpKind::SelectRows => inputs.from_tokens(RowSpace::Answer),
+        OpKind::Penalize => inputs.logits(),
+        OpKind::Sample => {
+            inputs.logits()?;
+            Ok(OutputType { space: RowSpace::Answer, width: 1, dtype: Dtype::U32 })
         }
     }
 }
@@ -202,8 +239,8 @@ impl Inputs<'_> {
 
     fn rows(&self, input: usize) -> Result<OutputType, OpError> {
         match self.get(input)? {
-            Input::Rows(found) => Ok(found),
-            _ => Err(OpError::Sort { input, expected: "the output of an op or layer" }),
+            Input::Rows(found) if found.dtype == Dtype::F32 => Ok(found),
+            _ => Err(OpError::Sort { input, expected: "an output of floats of an op or layer" }),
         }
     }
 
@@ -257,7 +294,7 @@ impl Inputs<'_> {
         if table.rows < needed {
             return Err(OpError::TableRows { rows: table.rows, needed });
         }
-        Ok(OutputType { space: RowSpace::Tokens, width: table.width })
+        Ok(OutputType::floats(RowSpace::Tokens, table.width))
     }
 
     fn linear(&self, kind: LinearKind) -> Result<OutputType, OpError> {
@@ -282,7 +319,7 @@ impl Inputs<'_> {
                 return Err(OpError::InputCount { expected, found });
             }
         }
-        Ok(OutputType { space: x.space, width: matrix.rows })
+        Ok(OutputType::floats(x.space, matrix.rows))
     }
 
     fn int8_matrix(&self, group: u32, k: u32) -> Result<&TensorSpec, OpError> {
@@ -301,14 +338,64 @@ impl Inputs<'_> {
         Ok(matrix)
     }
 
-    fn attention(&self, heads: u32, head_dim: u32, scale: f32) -> Result<OutputType, OpError> {
-        self.count(3, "3")?;
-        constant("scale", scale)?;
+    /// Rows of so many heads.
+    fn heads(heads: u32, head_dim: u32) -> Result<OutputType, OpError> {
         let width = heads.checked_mul(head_dim).filter(|width| (1..=MAX_WIDTH).contains(width));
         let width = width.ok_or(OpError::Heads { heads, head_dim })?;
-        let expected = OutputType { space: RowSpace::Tokens, width };
-        (0..3).try_for_each(|input| self.rows_of(input, expected).map(|_| ()))?;
-        Ok(expected)
+        Ok(OutputType::floats(RowSpace::Tokens, width))
+    }
+
+    fn attention(&self, heads: u32, kv_heads: u32, head_dim: u32) -> Result<OutputType, OpError> {
+        self.count(3, "3")?;
+        let query = Self::heads(heads, head_dim)?;
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(OpError::KvHeads { heads, kv_heads });
+        }
+        let key = Self::heads(kv_heads, head_dim)?;
+        self.rows_of(1, key)?;
+        self.rows_of(2, key)?;
+        self.rows_of(0, query)
+    }
+
+    /// Rows of tokens that become rows of another sort.
+    fn from_tokens(&self, space: RowSpace) -> Result<OutputType, OpError> {
+        self.count(1, "1")?;
+        let x = self.rows(0)?;
+        self.rows_of(0, OutputType { space: RowSpace::Tokens, ..x })?;
+        Ok(OutputType { space, ..x })
+    }
+
+    fn rms_norm(&self, eps: f32, group: u32) -> Result<OutputType, OpError> {
+        self.count(2, "2")?;
+        constant("eps", eps)?;
+        let x = self.rows(0)?;
+        if group == 0 || !x.width.is_multiple_of(group) {
+            return Err(OpError::RowGroup { group, width: x.width });
+        }
+        self.vector(1, group)?;
+        Ok(x)
+    }
+
+    fn rope(&self, heads: u32, head_dim: u32) -> Result<OutputType, OpError> {
+        self.count(3, "3")?;
+        if !head_dim.is_multiple_of(2) {
+            return Err(OpError::OddHead { head_dim });
+        }
+        let expected = Self::heads(heads, head_dim)?;
+        for input in [1, 2] {
+            let (rows, needed) = (self.weight(input)?.rows, self.manifest.max_sequence);
+            if rows < needed {
+                return Err(OpError::TableRows { rows, needed });
+            }
+            self.f32_weight(input, (rows, head_dim / 2))?;
+        }
+        self.rows_of(0, expected)
+    }
+
+    /// One logit for each token of the vocabulary.
+    fn logits(&self) -> Result<OutputType, OpError> {
+        self.count(1, "1")?;
+        self.rows_of(0, OutputType::floats(RowSpace::Answer, self.manifest.vocabulary))
     }
 }
 

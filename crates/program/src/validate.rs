@@ -4,15 +4,19 @@ use std::collections::HashSet;
 
 use gainsay_commitment::ModelId;
 
+use crate::generation::check_generation;
 use crate::job::{JobError, JobInput, Sequence};
 use crate::limits::{
     self, Cost, MAX_LAYERS, MAX_NAME_BYTES, MAX_OPS, MAX_OPS_PER_LAYER, MAX_OUTPUT_BYTES, MAX_SEQUENCE,
     MAX_TENSORS, MAX_WIDTH, MAX_WITNESS_BYTES, MAX_WORK,
 };
-use crate::memory::{JobMemory, MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, weight_memory};
+use crate::memory::{
+    JobMemory, MAX_JOB_MEMORY, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, RowCounts, weight_memory,
+};
 use crate::shapes::{OpError, OutputType, infer};
 use crate::{
-    Dtype, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef, TensorSpec, VirtualOp,
+    Dtype, GenerationRequest, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef,
+    TensorSpec, VirtualOp,
 };
 
 /// Why a manifest is refused.
@@ -103,9 +107,24 @@ pub enum ManifestError {
         /// What their outputs take, with the layer's input.
         bytes: u64,
     },
-    /// The program does not end with a row for each sequence.
-    #[error("the last layer's output must have one row for each sequence")]
+    /// The program does not end with a row for each sequence, or not with the drawn tokens of an answer.
+    #[error(
+        "the last layer's output must be one row of floats for each sequence, or the drawn tokens of an answer"
+    )]
     Output,
+    /// An op that the program's kind has no use for.
+    #[error("layer {layer} op {op}: {reason}")]
+    Misplaced {
+        /// Index of the layer.
+        layer: u32,
+        /// Index of the op in the layer.
+        op: u32,
+        /// Why it may not stand there.
+        reason: &'static str,
+    },
+    /// End tokens out of order, given twice, or outside the vocabulary.
+    #[error("the end tokens must be ids of the vocabulary in ascending order, each once")]
+    StopIds,
 }
 
 /// A manifest that checks. It answers all questions about shapes, for any job.
@@ -119,7 +138,7 @@ pub struct ValidatedModel {
     job_memory: JobMemory,
 }
 
-/// An element of an expanded op, and the sequence that it depends on.
+/// An element of an expanded op, and the part of its sequence that it depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct ExpandedElement<'a> {
     pub(crate) op: &'a Op,
@@ -134,10 +153,7 @@ impl ValidatedModel {
         check_sizes(&manifest)?;
         check_tensors(&manifest)?;
         let outputs = infer_all(&manifest)?;
-        let last = outputs.last().and_then(|layer| layer.last());
-        if last.is_none_or(|output| output.space != RowSpace::Sequences) {
-            return Err(ManifestError::Output);
-        }
+        check_generation(&manifest, &outputs)?;
         let costs = bound_costs(&manifest, &outputs)?;
         check_all_used(&manifest)?;
         let (weight_memory, job_memory) = check_memory(&manifest, &outputs)?;
@@ -197,23 +213,32 @@ impl ValidatedModel {
     /// Bytes of the outputs of all ops of one layer and of its input in a run of `job`, for the layer that has most: what
     /// a party holds that shows the layer in a dispute.
     pub fn job_memory(&self, job: &JobInput) -> u64 {
-        self.job_memory.of_job(job)
+        self.job_memory.bytes(RowCounts::of(job))
     }
 
     /// As [`ValidatedModel::job_memory`], for this many rows of any jobs that are computed together.
-    pub fn batch_memory(&self, tokens: u64, sequences: u64) -> u64 {
-        self.job_memory.bytes(tokens, sequences)
+    pub fn batch_memory(&self, rows: RowCounts) -> u64 {
+        self.job_memory.bytes(rows)
     }
 
-    /// Elements of the vector that each sequence is answered with.
+    /// Whether the model continues prompts; it encodes sequences if not.
+    pub fn generates(&self) -> bool {
+        self.manifest.generation.is_some()
+    }
+
+    /// Elements of the vector that each sequence is answered with, or 1 for a token.
     pub fn answer_width(&self) -> u32 {
         self.layer_output_type(self.layer_count() - 1).expect("validation refuses empty programs").width
     }
 
     /// Refuses a job with ids outside the vocabulary, sequences longer than the model takes, an answer longer than a
-    /// claim can carry, or a layer of more than [`MAX_JOB_MEMORY`].
+    /// claim can carry, or a layer of more than [`MAX_JOB_MEMORY`]; a generation by an encoder, and an encoding by a
+    /// language model.
     pub fn check_job(&self, job: &JobInput) -> Result<(), JobError> {
         let Manifest { vocabulary, max_sequence, .. } = self.manifest;
+        if job.answer().is_some() != self.generates() {
+            return Err(JobError::Kind { generates: self.generates() });
+        }
         if let Some((index, &id)) = job.token_ids().iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
             return Err(JobError::UnknownToken { index, id, vocabulary });
         }
@@ -222,13 +247,41 @@ impl ValidatedModel {
         {
             return Err(JobError::SequenceTooLong { sequence: index, tokens: len, max_sequence });
         }
-        let answer =
-            Shape { rows: job.sequence_count(), width: self.answer_width().into(), dtype: Dtype::F32 };
-        let bytes = answer.bytes();
+        let answer = self.layer_output_type(self.layer_count() - 1).map(|output| shape_in(job, output));
+        let bytes = answer.map_or(0, |answer| answer.bytes());
         if bytes > MAX_OUTPUT_BYTES {
             return Err(JobError::OutputTooLong { bytes });
         }
         let bytes = self.job_memory(job);
+        if bytes > MAX_JOB_MEMORY { Err(JobError::TooMuchMemory { bytes }) } else { Ok(()) }
+    }
+
+    /// Refuses a request for which some answer that it allows would be a job that [`check_job`](Self::check_job) refuses.
+    pub fn check_request(&self, request: &GenerationRequest) -> Result<(), JobError> {
+        let GenerationRequest { prompt, sampling, stop } = request;
+        let Manifest { vocabulary, max_sequence, .. } = self.manifest;
+        if !self.generates() {
+            return Err(JobError::Kind { generates: false });
+        }
+        sampling.check()?;
+        stop.check()?;
+        if prompt.is_empty() {
+            return Err(JobError::EmptySequence { sequence: 0 });
+        }
+        // The last token of an answer is no input.
+        let (answers, prompt_tokens) = (u64::from(stop.max_tokens), prompt.len() as u64);
+        let tokens = prompt_tokens.saturating_add(answers - 1);
+        if tokens > max_sequence.into() {
+            return Err(JobError::SequenceTooLong { sequence: 0, tokens, max_sequence });
+        }
+        let unknown = |index, id| JobError::UnknownToken { index, id, vocabulary };
+        if let Some((index, &id)) = prompt.iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
+            return Err(unknown(index, id));
+        }
+        if let Some(&(id, _)) = sampling.logit_bias.iter().find(|&&(id, _)| id >= vocabulary) {
+            return Err(unknown(0, id));
+        }
+        let bytes = self.batch_memory(RowCounts { tokens, sequences: 1, answers });
         if bytes > MAX_JOB_MEMORY { Err(JobError::TooMuchMemory { bytes }) } else { Ok(()) }
     }
 
@@ -281,7 +334,7 @@ impl ValidatedModel {
     }
 
     /// Whether the element of this op (row-major index in its output) is disputed through a virtual layer. That
-    /// depends on the op's kind and on the length of the element's sequence alone.
+    /// depends on the op's kind and on the number of rows that the element depends on alone.
     pub fn is_expanded(&self, job: &JobInput, layer: u32, op: u32, element: u64) -> bool {
         self.expanded(job, layer, op, element).is_some()
     }
@@ -309,7 +362,7 @@ impl ValidatedModel {
         let width = u64::from(output.width);
         let (row, column) = (element / width, element % width);
         let sequence = match op.kind {
-            OpKind::Attention { .. } => job.sequence_of_token(row),
+            OpKind::Attention { causal, .. } => attended(job, row, causal),
             OpKind::MeanPool => job.sequence(row),
             _ => None,
         }?;
@@ -318,12 +371,19 @@ impl ValidatedModel {
     }
 }
 
+/// The rows that the token in row `row` attends to: its sequence, or what of it ends with the token.
+pub(crate) fn attended(job: &JobInput, row: u64, causal: bool) -> Option<Sequence> {
+    let sequence = job.sequence_of_token(row)?;
+    Some(if causal { Sequence { len: row - sequence.start + 1, ..sequence } } else { sequence })
+}
+
 fn shape_in(job: &JobInput, output: OutputType) -> Shape {
     let rows = match output.space {
         RowSpace::Tokens => job.token_count(),
         RowSpace::Sequences => job.sequence_count(),
+        RowSpace::Answer => job.answer_count(),
     };
-    Shape { rows, width: output.width.into(), dtype: Dtype::F32 }
+    Shape { rows, width: output.width.into(), dtype: output.dtype }
 }
 
 fn in_range(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), ManifestError> {
@@ -402,7 +462,12 @@ fn check_memory(manifest: &Manifest, outputs: &[Vec<OutputType>]) -> Result<(u64
         return Err(ManifestError::WeightMemory { bytes: bytes_of_weights });
     }
     let jobs = JobMemory::new(manifest, outputs);
-    match jobs.bytes(manifest.max_sequence.into(), 1) {
+    let longest = RowCounts {
+        tokens: manifest.max_sequence.into(),
+        sequences: 1,
+        answers: manifest.generation.is_some().into(),
+    };
+    match jobs.bytes(longest) {
         bytes if bytes > MAX_SEQUENCE_MEMORY => Err(ManifestError::SequenceMemory { bytes }),
         _ => Ok((bytes_of_weights, jobs)),
     }

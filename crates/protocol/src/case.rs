@@ -1,5 +1,7 @@
 //! What a dispute is about: the records that every rule looks things up in.
 
+use std::sync::Arc;
+
 use gainsay_commitment::{ClaimId, TreeShape};
 use gainsay_program::{JobInput, OpPlace, ValidatedModel};
 
@@ -7,12 +9,32 @@ use crate::{claim::Claim, job::Job};
 
 /// A claim with the job and the model it is about. Shapes, lengths and positions come from here, never from a
 /// message.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Case<'a> {
     model: &'a ValidatedModel,
     job: &'a Job,
+    input: CaseInput<'a>,
     claim: &'a Claim,
     claim_id: ClaimId,
+}
+
+/// What the program ran on: part of the job, or made of job and claim. Cheap to clone.
+#[derive(Debug, Clone)]
+enum CaseInput<'a> {
+    Given(&'a JobInput),
+    Made(Arc<JobInput>),
+}
+
+impl<'a> CaseInput<'a> {
+    fn new(job: &'a Job, claim: &Claim) -> Result<Self, CaseMismatch> {
+        match job.embedding_input() {
+            Some(input) => Ok(Self::Given(input)),
+            None => job
+                .input_given(&claim.output)
+                .map(|input| Self::Made(Arc::new(input)))
+                .map_err(|_| CaseMismatch),
+        }
+    }
 }
 
 /// The claim, the job and the model at hand do not belong together.
@@ -25,14 +47,15 @@ impl<'a> Case<'a> {
     /// only that the three belong together.
     ///
     /// # Errors
-    /// Model or input commitment disagree, or the claim has not one commitment per layer.
+    /// Model or input commitment disagree, or the claim has not one commitment per layer, or its output is no answer to the
+    /// job.
     pub fn new(model: &'a ValidatedModel, job: &'a Job, claim: &'a Claim) -> Result<Self, CaseMismatch> {
         let same_model = claim.model == job.model && job.model == model.id();
         let same_layers = claim.layers.len() as u64 == u64::from(model.layer_count());
         if !same_model || !same_layers || claim.input != job.commitment() {
             return Err(CaseMismatch);
         }
-        Ok(Self { model, job, claim, claim_id: claim.id() })
+        Ok(Self { model, job, input: CaseInput::new(job, claim)?, claim, claim_id: claim.id() })
     }
 
     /// What [`new`](Self::new) made before, without hashing again.
@@ -43,7 +66,8 @@ impl<'a> Case<'a> {
         claim: &'a Claim,
         claim_id: ClaimId,
     ) -> Self {
-        Self { model, job, claim, claim_id }
+        let input = CaseInput::new(job, claim).expect("the case was made before");
+        Self { model, job, input, claim, claim_id }
     }
 
     /// The model.
@@ -58,10 +82,13 @@ impl<'a> Case<'a> {
         self.job
     }
 
-    /// The job's sequences.
+    /// What the program ran on: the job's sequences, or the prompt with the claimed tokens.
     #[must_use]
-    pub fn input(&self) -> &'a JobInput {
-        &self.job.input
+    pub fn input(&self) -> &JobInput {
+        match &self.input {
+            CaseInput::Given(input) => input,
+            CaseInput::Made(input) => input,
+        }
     }
 
     /// The claim.

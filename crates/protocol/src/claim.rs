@@ -4,13 +4,16 @@ use gainsay_commitment::{
     Canonical, ClaimId, CoordinatorId, DecodeError, Decoder, Encoder, InputCommitment, ModelId, PartyId,
     SignatureError, Signed, TensorCommitment, TraceRoot, tensor::tensor_commitment, trace_root,
 };
-use gainsay_program::{ArithmeticProfile, MAX_LAYERS, OpPlace, Scope, ValidatedModel};
+use gainsay_program::{
+    ArithmeticProfile, FinishReason, JobInput, LengthFault, MAX_LAYERS, OpPlace, Scope, TokenBytes,
+    ValidatedModel, finish_reason,
+};
 
 use crate::{
     codec::{get_arithmetic, get_job_id, get_lease_id, get_time, put_arithmetic, put_time},
     dispute::DisputeTerms,
     ids::{JobId, LeaseId},
-    job::Job,
+    job::{AnswerFault, Job},
     time::ServiceTime,
 };
 
@@ -34,7 +37,7 @@ pub struct Claim {
     pub arithmetic: ArithmeticProfile,
     /// [`Job::commitment`] of the job.
     pub input: InputCommitment,
-    /// The last layer's output: row-major little-endian bytes.
+    /// The last layer's output: row-major little-endian bytes. Of a generation the token ids of its answer.
     pub output: Vec<u8>,
     /// The commitment of every layer's output, in order.
     pub layers: Vec<TensorCommitment>,
@@ -97,6 +100,12 @@ pub enum ClaimFault {
         /// Bytes in the claim.
         found: u64,
     },
+    /// The output is no answer to the job.
+    #[error(transparent)]
+    Answer(#[from] AnswerFault),
+    /// The answer does not end where the job's stop rules end it.
+    #[error(transparent)]
+    Length(#[from] LengthFault),
     /// The output is not what the last layer's commitment binds.
     #[error("the output does not hash to the last layer's commitment")]
     OutputHash,
@@ -125,6 +134,8 @@ impl ClaimFault {
             Self::Input => "claim_input",
             Self::LayerCount { .. } => "claim_layer_count",
             Self::OutputLength { .. } => "claim_output_length",
+            Self::Answer(_) => "claim_answer",
+            Self::Length(_) => "claim_length",
             Self::OutputHash => "claim_output_hash",
             Self::TraceRoot => "claim_trace_root",
             Self::Signer => "claim_signer",
@@ -170,9 +181,40 @@ impl Claim {
     fn check_layers(&self, model: &ValidatedModel, job: &Job) -> Result<(), ClaimFault> {
         let expected = model.manifest().program.layers.len();
         ensure(self.layers.len() == expected, ClaimFault::LayerCount { expected, found: self.layers.len() })?;
-        let expected = output_bytes(model, job).ok_or(ClaimFault::Model)?;
+        let Some(input) = job.embedding_input() else {
+            return self.answer(model, job).map(|_| ());
+        };
+        let expected = output_bytes(model, input).ok_or(ClaimFault::Model)?;
         let found = self.output.len() as u64;
         ensure(found == expected, ClaimFault::OutputLength { expected, found })
+    }
+
+    /// The tokens of an answer to a generation, all of them tokens of the model; none for an embedding.
+    fn answer(&self, model: &ValidatedModel, job: &Job) -> Result<Vec<u32>, ClaimFault> {
+        let tokens = job.answer_tokens(&self.output)?.unwrap_or_default();
+        let vocabulary = model.manifest().vocabulary;
+        match tokens.iter().enumerate().find(|&(_, &id)| id >= vocabulary) {
+            None => Ok(tokens),
+            Some((index, &id)) => Err(AnswerFault::UnknownToken { index, id, vocabulary }.into()),
+        }
+    }
+
+    /// The length rule: why the answer to a generation ended, if it ends where the job's stop rules and the model's end
+    /// tokens end it; nothing for an embedding. `bytes_of` must be of the model's tokenizer. Whoever holds that checks this
+    /// on receipt, beside [`check`](Self::check).
+    ///
+    /// # Errors
+    /// The output is no answer to the job, or ends too early or too late.
+    pub fn check_length(
+        &self,
+        model: &ValidatedModel,
+        job: &Job,
+        bytes_of: &(impl TokenBytes + ?Sized),
+    ) -> Result<Option<FinishReason>, ClaimFault> {
+        let Some(request) = job.generation_request() else { return Ok(None) };
+        let generation = model.manifest().generation.as_ref().ok_or(ClaimFault::Model)?;
+        let tokens = self.answer(model, job)?;
+        Ok(Some(finish_reason(request, &generation.stop_ids, &tokens, bytes_of)?))
     }
 
     /// [`check`](Self::check) of a claim as it arrives, with its signature.
@@ -192,11 +234,11 @@ impl Claim {
 }
 
 /// Length of the last layer's output, in bytes.
-fn output_bytes(model: &ValidatedModel, job: &Job) -> Option<u64> {
+fn output_bytes(model: &ValidatedModel, input: &JobInput) -> Option<u64> {
     let layers = &model.manifest().program.layers;
     let layer = u32::try_from(layers.len().checked_sub(1)?).ok()?;
     let op = u32::try_from(layers.last()?.ops.len().checked_sub(1)?).ok()?;
-    model.op_shape(&job.input, OpPlace { layer, scope: Scope::Layer, op }).map(|shape| shape.bytes())
+    model.op_shape(input, OpPlace { layer, scope: Scope::Layer, op }).map(|shape| shape.bytes())
 }
 
 fn ensure<E>(holds: bool, otherwise: E) -> Result<(), E> {

@@ -132,8 +132,8 @@ impl EvidenceBundle {
     /// The first thing that does not hold.
     pub fn rejudge(&self) -> Result<Rejudgement, BundleFault> {
         let model = self.manifest.clone().validate()?;
-        model.check_job(&self.job.input)?;
         let claim = &self.claim.body;
+        self.job.check(&model)?;
         let case = Case::new(&model, &self.job, claim)?;
         claim.check_content(&model, &self.job)?;
         if self.claim.signer != claim.worker {

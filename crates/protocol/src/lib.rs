@@ -49,7 +49,7 @@ pub use dispute::{
 pub use equivocation::{Equivocation, EquivocationFault};
 pub use evidence::{BundleFault, EvidenceBundle, EvidenceEntry};
 pub use ids::{JobId, LeaseId, OwnerId, ParseIdError, Role};
-pub use job::{Job, Task};
+pub use job::{AnswerFault, Job, Task};
 pub use money::{Amount, PPM};
 pub use moves::{Action, Authentic, Choice, Open, Reveal, RevealContent, SignedMove};
 pub use parameters::{Parameters, ParametersError};

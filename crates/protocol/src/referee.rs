@@ -20,7 +20,7 @@ use crate::{
 
 /// The commitments that bind what an op of one layer reads: what the worker revealed, what the claim holds for
 /// the layers below, what the manifest holds for weights.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Commitments<'a> {
     case: Case<'a>,
     layer: u32,
@@ -43,8 +43,8 @@ impl<'a> Commitments<'a> {
 
     /// The claim, job and model.
     #[must_use]
-    pub fn case(&self) -> Case<'a> {
-        self.case
+    pub fn case(&self) -> &Case<'a> {
+        &self.case
     }
 
     /// The commitment and the tree of a tensor; nothing for what no op of the layer may read.

@@ -86,7 +86,7 @@ fn a_claim_cannot_be_moved_to_another_job_lease_or_model() {
     let other_lease = LeaseTerms { lease: gainsay_protocol::LeaseId([0; 16]), ..*lease };
     assert_eq!(fixture.claim().check(model, job, &other_lease), Err(ClaimFault::Lease));
     // The same tokens, cut into other sequences, are another job.
-    let tokens = job.input.token_ids().to_vec();
+    let tokens = job.embedding_input().unwrap().token_ids().to_vec();
     let input = JobInput::from_parts(tokens.clone(), vec![0, 4, tokens.len() as u32]).unwrap();
     let recut = Job::embedding(job.model, input);
     assert_ne!(recut.commitment(), job.commitment());

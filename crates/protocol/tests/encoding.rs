@@ -121,6 +121,7 @@ fn manifest() -> Manifest {
         max_sequence: 16,
         expand_from_rows: 8,
         blocks_per_layer: 1,
+        generation: None,
         tensors: vec![TensorSpec {
             name: "table".to_owned(),
             dtype: Dtype::F32,

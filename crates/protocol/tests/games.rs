@@ -106,7 +106,7 @@ fn skipped_layers_and_random_outputs_are_convicted() {
             let fixture = builder.build(Fault::Garbage(place), 5);
             if fixture.is_true() {
                 // A lone token attends to itself, whatever its query and key.
-                assert!(fixture.job().input.token_count() == 1 && place.op < 2, "{place}");
+                assert!(fixture.job().token_count() == 1 && place.op < 2, "{place}");
                 continue;
             }
             let game = convicts(&fixture, &mut plain(&fixture), &mut random, &format!("garbage at {place}"));

@@ -22,7 +22,7 @@ use gainsay_coordinator::bus::Quota;
 use gainsay_private_postgres::{Cluster, Durability, Options};
 use gainsay_program::toy::ToyOptions;
 use gainsay_testkit::{
-    SERVER_VARIABLE, TestCoordinator, TestOwner, TestSubmitter, ToyModel, ToyRun, job_of, until,
+    SERVER_VARIABLE, TestCoordinator, TestOwner, TestSubmitter, ToyModel, ToyRun, input_of, until,
 };
 use tokio::task::JoinSet;
 
@@ -129,7 +129,7 @@ async fn work(url: String, coordinator: PartyId, model: Arc<ToyModel>, owner: Te
         let given = client.lease(&owner.worker, &request, Duration::from_secs(5)).await.unwrap();
         let mut claims = JoinSet::new();
         for lease in &given.leases {
-            let run = run.get_or_insert_with(|| ToyRun::new(&model, &job_of(lease).input, |_, _| {}));
+            let run = run.get_or_insert_with(|| ToyRun::new(&model, &input_of(lease), |_, _| {}));
             let bytes = run.claim(coordinator, lease, &owner.worker).to_bytes();
             let (client, key) = (client.clone(), owner.worker.clone());
             claims.spawn(async move { client.post_claim(&key, bytes).await.unwrap() });

@@ -23,5 +23,5 @@ pub use database::{Database, SERVER_VARIABLE};
 pub use fingerprint::Fingerprint;
 pub use party::{TestOwner, TestSubmitter, ToyModel};
 pub use redis::PrivateRedis;
-pub use run::{ToyRun, job_of};
+pub use run::{ToyRun, input_of, job_of};
 pub use until::until;

@@ -81,6 +81,15 @@ impl ToyRun {
     }
 }
 
+/// What the program runs on in the embedding that a lease is about.
+///
+/// # Panics
+/// If the job does not decode, or is no embedding.
+#[must_use]
+pub fn input_of(lease: &Lease) -> JobInput {
+    job_of(lease).embedding_input().expect("the lease is about an embedding").clone()
+}
+
 /// The job that a lease is about.
 ///
 /// # Panics

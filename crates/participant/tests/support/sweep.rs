@@ -132,6 +132,10 @@ impl Sweep {
         Ok(Self { model, job, honest, own, lease, worker, challenger })
     }
 
+    fn input(&self) -> &JobInput {
+        self.job.embedding_input().expect("the sweep is over an embedding")
+    }
+
     /// The high bit of the first and the last element of every op of every layer, and the low bit of the first element
     /// of an op of each kind.
     pub(crate) fn everywhere(&self) -> Vec<Flip> {
@@ -144,7 +148,7 @@ impl Sweep {
     }
 
     fn flips(&self, wanted: impl Fn(bool, bool) -> bool) -> Vec<Flip> {
-        let (model, input) = (self.model.model(), &self.job.input);
+        let (model, input) = (self.model.model(), self.input());
         let (mut flips, mut kinds) = (Vec::new(), BTreeSet::new());
         for layer in 0..model.layer_count() {
             for (op, kind) in (0..).zip(model.ops(layer)) {
@@ -191,7 +195,7 @@ impl Sweep {
     fn kind(&self, flip: Flip) -> String {
         let model = self.model.model();
         let name = model.op(flip.layer, flip.op).map_or("no op", |op| op.kind.name());
-        let is_expanded = model.is_expanded(&self.job.input, flip.layer, flip.op, flip.element);
+        let is_expanded = model.is_expanded(self.input(), flip.layer, flip.op, flip.element);
         if is_expanded { format!("{name}, expanded") } else { name.to_owned() }
     }
 
@@ -232,7 +236,7 @@ impl Sweep {
     fn dispute(&mut self, flip: Flip, claimed: &Claim) -> Result<Conviction> {
         let opening = self.opening(flip, claimed)?;
         let case = Case::new(self.model.model(), &self.job, claimed)?;
-        let mut shown = EngineTrace::new(self.model.clone(), self.job.input.clone(), Some(flip.fault()));
+        let mut shown = EngineTrace::new(self.model.clone(), self.input().clone(), Some(flip.fault()));
         let mut reveals = Reveals::default();
         let (mut dispute, _) = Dispute::open(&case, &mut reveals, &opening, terms(), NOW)?;
         let mut proof = None;
@@ -268,7 +272,8 @@ fn token_ids(model: &ValidatedModel, tokens: usize) -> Vec<u32> {
 
 /// What a worker whose run had this fault claims.
 fn claim(model: &LoadedModel, job: &Job, lease: &LeaseTerms, fault: Option<&Fault>) -> Result<Claim> {
-    let mut traces = model.engine().run(std::slice::from_ref(&job.input), fault)?;
+    let mut traces =
+        model.engine().run(std::slice::from_ref(job.embedding_input().expect("an embedding")), fault)?;
     let trace = traces.pop().context("a run of one job gives one trace")?;
     Ok(Claim {
         coordinator: lease.coordinator,

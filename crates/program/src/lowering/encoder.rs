@@ -67,6 +67,7 @@ pub(crate) fn lower_encoder(
         max_sequence: shape.positions,
         expand_from_rows: options.expand_from_rows,
         blocks_per_layer: options.blocks_per_layer,
+        generation: None,
         tensors: specs,
         program: Program { layers },
     };
@@ -218,7 +219,8 @@ fn encoder_block(
     let value = tensors.linear(&name("attention.self.value"), x, (hidden, hidden), bits.attention, ops)?;
     let head_dim = hidden / heads;
     let scale = (1.0 / f64::from(head_dim).sqrt()) as f32;
-    let attended = ops.push(OpKind::Attention { heads, head_dim, scale }, vec![query, key, value]);
+    let attention = OpKind::Attention { heads, kv_heads: heads, head_dim, scale, causal: false };
+    let attended = ops.push(attention, vec![query, key, value]);
     let mixed =
         tensors.linear(&name("attention.output.dense"), attended, (hidden, hidden), bits.projection, ops)?;
     let residual = ops.push(OpKind::Add, vec![mixed, x]);

@@ -55,6 +55,7 @@ fn manifest(tensors: &[(Dtype, u32, u32)], ops: Vec<Op>) -> Manifest {
         max_sequence: 1,
         expand_from_rows: 64,
         blocks_per_layer: 1,
+        generation: None,
         tensors: tensors.iter().enumerate().map(spec).collect(),
         program: Program { layers: vec![Layer { ops }] },
     }
@@ -62,6 +63,10 @@ fn manifest(tensors: &[(Dtype, u32, u32)], ops: Vec<Op>) -> Manifest {
 
 fn op(kind: OpKind, inputs: &[Operand]) -> Op {
     Op { kind, inputs: inputs.to_vec() }
+}
+
+fn attention(heads: u32, head_dim: u32, scale: f32) -> OpKind {
+    OpKind::Attention { heads, kv_heads: heads, head_dim, scale, causal: false }
 }
 
 fn gather(table: u32) -> Op {
@@ -223,16 +228,14 @@ fn parameters_have_rules() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::from_bits(1)] {
         let eps = op_refused(toy(), 0, 5, |op| op.kind = OpKind::LayerNorm { eps: value });
         assert!(matches!(eps, OpError::Constant { name: "eps" }), "{value}");
-        let scale = |op: &mut Op| op.kind = OpKind::Attention { heads: 2, head_dim: 8, scale: value };
+        let scale = |op: &mut Op| op.kind = attention(2, 8, value);
         assert!(matches!(op_refused(toy(), 1, 3, scale), OpError::Constant { name: "scale" }), "{value}");
     }
     for (heads, head_dim) in [(0, 8), (2, 0), (0x1_0000, 0x1_0000), (u32::MAX, 2), (1, MAX_WIDTH + 1)] {
-        let attention =
-            op_refused(toy(), 1, 3, |op| op.kind = OpKind::Attention { heads, head_dim, scale: 1.0 });
+        let attention = op_refused(toy(), 1, 3, |op| op.kind = attention(heads, head_dim, 1.0));
         assert!(matches!(attention, OpError::Heads { .. }), "{heads} heads of {head_dim}");
     }
-    let narrow =
-        op_refused(toy(), 1, 3, |op| op.kind = OpKind::Attention { heads: 2, head_dim: 4, scale: 1.0 });
+    let narrow = op_refused(toy(), 1, 3, |op| op.kind = attention(2, 4, 1.0));
     assert!(matches!(narrow, OpError::Type { input: 0, .. }));
 }
 
@@ -253,7 +256,7 @@ fn elements_that_are_too_dear_to_dispute_are_refused() {
     assert!(matches!(long(MAX_SEQUENCE), Err(ManifestError::Witness { op: 1, .. })), "a whole column cannot");
 
     let attention = |head_dim: u32, expand_from_rows: u32| {
-        let kind = OpKind::Attention { heads: 1, head_dim, scale: 1.0 };
+        let kind = attention(1, head_dim, 1.0);
         let attention = op(kind, &[Operand::Op(0), Operand::Op(0), Operand::Op(0)]);
         let mut model = manifest(&[(Dtype::F32, 1, head_dim)], vec![gather(0), attention, pool(1)]);
         (model.max_sequence, model.expand_from_rows) = (4096, expand_from_rows);
@@ -357,8 +360,10 @@ fn kind() -> impl Strategy<Value = OpKind> {
         Just(OpKind::Gelu),
         (small.clone(), small).prop_map(|(heads, head_dim)| OpKind::Attention {
             heads,
+            kv_heads: heads,
             head_dim,
-            scale: 1.0
+            scale: 1.0,
+            causal: false,
         }),
         Just(OpKind::MeanPool),
         Just(OpKind::Normalize),

@@ -218,7 +218,7 @@ impl Dispute {
     /// The commitments against which the referee opens a witness of this dispute.
     #[must_use]
     pub fn commitments<'a>(&'a self, case: &Case<'a>) -> Commitments<'a> {
-        let commitments = Commitments::of_layer(*case, self.open.layer, &self.layer_ops);
+        let commitments = Commitments::of_layer(case.clone(), self.open.layer, &self.layer_ops);
         match &self.inner {
             None => commitments,
             Some(inner) => commitments.with_virtual(self.scope(), &inner.ops),

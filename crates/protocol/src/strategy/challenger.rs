@@ -68,7 +68,7 @@ pub fn rehearse(
 ) -> Result<Rehearsal, StrategyError> {
     let mut rehearsal = Rehearsal::default();
     let ops = own_ops(case, layer, Scope::Layer, trace)?;
-    let commitments = Commitments::of_layer(*case, layer, &ops);
+    let commitments = Commitments::of_layer(case.clone(), layer, &ops);
     for op in (0..).take(ops.len()) {
         let place = OpPlace::in_layer(layer, op);
         for element in sample(case, place)? {
@@ -78,7 +78,7 @@ pub fn rehearse(
             }
             let scope = Scope::Virtual { op, element };
             let inner = own_ops(case, layer, scope, trace)?;
-            let commitments = commitments.with_virtual(scope, &inner);
+            let commitments = commitments.clone().with_virtual(scope, &inner);
             for op in (0..).take(inner.len()) {
                 let place = OpPlace { layer, scope, op };
                 for element in sample(case, place)? {
@@ -124,7 +124,7 @@ fn rehearse_element(
     trace: &mut dyn TraceSource,
     rehearsal: &mut Rehearsal,
 ) -> Result<(), StrategyError> {
-    let (held, witness) = own_element(&commitments.case(), place, element, trace)?;
+    let (held, witness) = own_element(commitments.case(), place, element, trace)?;
     judge(commitments, place, element, held, &witness)?;
     rehearsal.elements += 1;
     rehearsal.max_witness_bytes = rehearsal.max_witness_bytes.max(witness.bytes());

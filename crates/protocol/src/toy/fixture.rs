@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gainsay_commitment::{ClaimId, PartyId, trace_root};
-use gainsay_program::{OpPlace, toy::Toy, toy::ToyOptions};
+use gainsay_program::{JobInput, OpPlace, toy::Toy, toy::ToyOptions};
 
 use super::{
     random::Random,
@@ -53,6 +53,7 @@ pub struct Fixture {
 pub struct FixtureBuilder {
     model: Arc<ToyModel>,
     job: Job,
+    input: JobInput,
     honest: ToyRun,
     worker: PartyId,
     coordinator: PartyId,
@@ -66,9 +67,9 @@ impl FixtureBuilder {
         let input = toy.job(seed, lengths);
         let model = Arc::new(ToyModel::new(options));
         let honest = ToyRun::new(Arc::clone(&model), input.clone(), |_, _| {});
-        let job = Job::embedding(model.model().id(), input);
+        let job = Job::embedding(model.model().id(), input.clone());
         let [worker, coordinator] = [1, 2].map(|byte| PartyId::from_bytes([byte; 32]));
-        Self { model, job, honest, worker, coordinator }
+        Self { model, job, input, honest, worker, coordinator }
     }
 
     /// Names the parties by keys that can sign.
@@ -84,7 +85,7 @@ impl FixtureBuilder {
         let model = self.model.model();
         let places = (0..model.layer_count())
             .flat_map(|layer| (0..model.ops(layer).len() as u32).map(move |op| OpPlace::in_layer(layer, op)));
-        let elements = |place| model.op_shape(&self.job.input, place).map_or(0, |shape| shape.elements());
+        let elements = |place| model.op_shape(&self.input, place).map_or(0, |shape| shape.elements());
         places.map(|place| (place, elements(place))).collect()
     }
 
@@ -106,7 +107,7 @@ impl FixtureBuilder {
         let mut random = Random::new(seed);
         let claimed = match fault {
             Fault::None => self.honest.clone(),
-            _ => tampered(&self.model, &self.job, fault, &mut random),
+            _ => tampered(&self.model, &self.input, fault, &mut random),
         };
         let lease = LeaseTerms {
             coordinator: self.coordinator,
@@ -133,10 +134,10 @@ impl FixtureBuilder {
     }
 }
 
-fn tampered(model: &Arc<ToyModel>, job: &Job, fault: Fault, random: &mut Random) -> ToyRun {
+fn tampered(model: &Arc<ToyModel>, input: &JobInput, fault: Fault, random: &mut Random) -> ToyRun {
     let last_op = |layer: u32| model.model().ops(layer).len() as u32 - 1;
     let mut previous: Vec<u8> = Vec::new();
-    ToyRun::new(Arc::clone(model), job.input.clone(), |place, bytes| {
+    ToyRun::new(Arc::clone(model), input.clone(), |place, bytes| {
         match fault {
             Fault::Flip { place: wrong, element, bit } if wrong == place => {
                 let byte = element as usize * 4 + bit as usize / 8;

@@ -8,7 +8,7 @@ use gainsay_program::toy::Toy;
 use gainsay_program::{Dtype, JobInput, OpPlace, Scope, TensorRef};
 use gainsay_protocol::{Claim, TensorData, TraceError, TraceSource};
 
-use crate::{ToyModel, ToyRun, job_of};
+use crate::{ToyModel, ToyRun, input_of, job_of};
 
 /// What a worker claims, and the run that it shows of it.
 pub struct Answer {
@@ -30,13 +30,13 @@ impl Answer {
     /// The right answer.
     #[must_use]
     pub fn right(model: &Arc<ToyModel>, lease: &Lease) -> Self {
-        Self::of(ToyRun::new(model, &job_of(lease).input, |_, _| {}))
+        Self::of(ToyRun::new(model, &input_of(lease), |_, _| {}))
     }
 
     /// One bit of an op's output is flipped, and the run goes on with it.
     #[must_use]
     pub fn flipped(model: &Arc<ToyModel>, lease: &Lease, place: OpPlace) -> Self {
-        Self::of(ToyRun::new(model, &job_of(lease).input, |at, bytes| {
+        Self::of(ToyRun::new(model, &input_of(lease), |at, bytes| {
             if at == place {
                 bytes[2] ^= 0x40;
             }
@@ -48,7 +48,7 @@ impl Answer {
     pub fn skipping(model: &Arc<ToyModel>, lease: &Lease, layer: u32) -> Self {
         let last_op = |layer: u32| model.toy.model.ops(layer).len() as u32 - 1;
         let mut previous = Vec::new();
-        Self::of(ToyRun::new(model, &job_of(lease).input, |at, bytes| {
+        Self::of(ToyRun::new(model, &input_of(lease), |at, bytes| {
             if at.op != last_op(at.layer) {
                 return;
             }
@@ -62,7 +62,7 @@ impl Answer {
     /// The right output and the right layers, but for one in between, of which it shows another run.
     #[must_use]
     pub fn with_wrong_inner_layer(model: &Arc<ToyModel>, lease: &Lease, layer: u32) -> Self {
-        let input = job_of(lease).input;
+        let input = input_of(lease);
         let right = ToyRun::new(model, &input, |_, _| {});
         let wrong = ToyRun::new(model, &input, |at, bytes| {
             if at == OpPlace::in_layer(layer, 0) {
@@ -88,7 +88,7 @@ impl Answer {
             change(index, bytes);
         }
         let other = ToyModel { toy: Toy { model: validated, weights }, tokenizer: model.tokenizer.clone() };
-        Self::of(ToyRun::new(&Arc::new(other), &job_of(lease).input, |_, _| {}))
+        Self::of(ToyRun::new(&Arc::new(other), &input_of(lease), |_, _| {}))
     }
 
     /// The weights of a larger type, rounded to fewer bits: a cheaper model under the same name.

@@ -13,7 +13,7 @@ use gainsay_protocol::{Case, Claim, Dispute, Open, SignedMove};
 
 use super::answers::Answer;
 use super::stage::Stage;
-use crate::{ToyModel, ToyRun, job_of};
+use crate::{ToyModel, ToyRun, input_of, job_of};
 
 /// A claim on record, with the run that it is defended with.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Claimed {
     /// The run as it should have been.
     #[must_use]
     pub fn right_run(&self, model: &Arc<ToyModel>) -> ToyRun {
-        ToyRun::new(model, &job_of(&self.lease).input, |_, _| {})
+        ToyRun::new(model, &input_of(&self.lease), |_, _| {})
     }
 
     /// An opening with this commitment.
