@@ -13,8 +13,8 @@ use gainsay_commitment::{
     ClaimId, DisputeId, InputCommitment, ModelId, MoveHash, PartyId, Signature, Signed, TensorCommitment,
     TraceRoot,
 };
-use gainsay_program::{JobInput, ValidatedModel};
-use gainsay_protocol::{Amount, ClaimReceipt, JobId, LeaseId, OwnerId, Parameters, Role, ServiceTime};
+use gainsay_program::ValidatedModel;
+use gainsay_protocol::{Amount, ClaimReceipt, Job, JobId, LeaseId, OwnerId, Parameters, Role, ServiceTime};
 
 use crate::config::Prices;
 

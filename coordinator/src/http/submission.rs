@@ -206,7 +206,9 @@ fn job_error(error: JobError) -> ApiError {
         }
         JobError::SequenceTooLong { .. } => ErrorCode::InputTooLong,
         JobError::UnknownToken { .. } => ErrorCode::InvalidInput,
-        JobError::Offsets { .. } => ErrorCode::InvalidRequest,
+        JobError::Offsets { .. } | JobError::NoAnswer | JobError::Kind { .. } | JobError::Request(_) => {
+            ErrorCode::InvalidRequest
+        }
     };
     ApiError::new(code, super::error::sentence(&error.to_string())).param("input")
 }

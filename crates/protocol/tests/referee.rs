@@ -27,7 +27,7 @@ fn for_every_op(mut check: impl FnMut(&Commitments<'_>, OpPlace, u64, [u8; 4], W
     let (case, mut run) = (fixture.case(), fixture.honest().clone());
     for layer in 0..case.model().layer_count() {
         let layer_ops = ops(&fixture, &mut run, layer, Scope::Layer);
-        let commitments = Commitments::of_layer(case, layer, &layer_ops);
+        let commitments = Commitments::of_layer(case.clone(), layer, &layer_ops);
         for op in 0..layer_ops.len() as u32 {
             let place = OpPlace::in_layer(layer, op);
             let elements = case.model().op_shape(case.input(), place).unwrap().elements();
@@ -39,7 +39,7 @@ fn for_every_op(mut check: impl FnMut(&Commitments<'_>, OpPlace, u64, [u8; 4], W
                 }
                 let scope = Scope::Virtual { op, element };
                 let inner = ops(&fixture, &mut run, layer, scope);
-                let commitments = commitments.with_virtual(scope, &inner);
+                let commitments = commitments.clone().with_virtual(scope, &inner);
                 for op in 0..inner.len() as u32 {
                     let place = OpPlace { layer, scope, op };
                     let (value, witness) = build_witness(&case, &mut run, place, 0).unwrap();
@@ -150,7 +150,7 @@ fn commitments_of_another_virtual_layer_or_of_later_layers_are_not_on_record() {
     let virtual_op = TensorRef::Op(OpPlace { layer: 1, scope, op: 0 });
     assert!(commitments.find(virtual_op).is_none());
     let inner = ops(&fixture, &mut run, 1, scope);
-    assert!(commitments.with_virtual(scope, &inner).find(virtual_op).is_some());
+    assert!(commitments.clone().with_virtual(scope, &inner).find(virtual_op).is_some());
     assert!(commitments.find(TensorRef::LayerOutput(0)).is_some());
     assert!(commitments.find(TensorRef::LayerOutput(1)).is_none(), "a layer may not read itself");
     assert!(commitments.find(TensorRef::Op(OpPlace::in_layer(0, 0))).is_none());
