@@ -1,25 +1,32 @@
 //! From the files of a checkpoint to a manifest and the tensors that it commits to.
 //!
 //! Understood are BERT encoders as `transformers` saves them, with mean pooling as `sentence-transformers` describes
-//! it. Anything else is refused with the name of the file and field. Lowering does no IO: [`SourceFiles::load`] asks
-//! its caller for files by name.
+//! it, and language models of the Llama family (Llama, Mistral, Qwen2, Qwen3). Anything else is refused with the name of the file and field. Lowering does no IO: [`SourceFiles::load`] and [`LanguageFiles::load`]
+//! ask their caller for files by name.
 
 mod config;
+pub(crate) mod decoder;
 pub(crate) mod encoder;
 mod files;
+mod language;
+pub(crate) mod rope;
 mod source;
+pub(crate) mod tensors;
 
 use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
 
 pub use config::ConfigError;
-use encoder::{SourceTensor, TensorSource, lower_encoder};
+use decoder::lower_decoder;
+use encoder::lower_encoder;
 pub use files::{LoadError, SourceFiles};
+pub use language::{LanguageFiles, LanguageFilesError};
 pub use source::CheckpointError;
 
-use crate::{ArithmeticProfile, Dtype, Manifest, ManifestError};
+use crate::{ArithmeticProfile, Dtype, KvDtype, Manifest, ManifestError};
 use config::BertConfig;
 use source::Checkpoint;
+use tensors::{SourceTensor, TensorSource};
 
 /// How a model is lowered. The choices become part of the manifest.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +44,11 @@ pub struct LowerOptions {
     pub int8_group: u32,
     /// Widths of the quantized activations of int8 linears.
     pub activations: ActivationWidths,
+    /// Type to which a language model rounds keys and values before attention reads them.
+    pub kv_dtype: KvDtype,
+    /// Tokens of the longest sequence of a language model, where that is to be less than its configuration and the
+    /// protocol's limit on memory allow.
+    pub max_sequence: Option<u32>,
 }
 
 /// Widths of the quantized activations of a transformer block's linears.
@@ -46,7 +58,7 @@ pub struct ActivationWidths {
     pub attention: ActivationBits,
     /// Of the projection that follows attention.
     pub projection: ActivationBits,
-    /// Of the linear before gelu.
+    /// Of the linears before the activation: gelu, or silu and its gate.
     pub up: ActivationBits,
     /// Of the linear after it.
     pub down: ActivationBits,
@@ -69,7 +81,7 @@ impl ActivationWidths {
 
 impl LowerOptions {
     /// The usual choices for a model of this name: one block a layer, expansion beyond 64 rows, int8 groups of
-    /// 128 and activations of 16 bits after norms.
+    /// 128 and activations of 16 bits after norms, keys and values in bf16.
     pub fn new(name: impl Into<String>, arithmetic: ArithmeticProfile) -> Self {
         Self {
             name: name.into(),
@@ -78,6 +90,8 @@ impl LowerOptions {
             expand_from_rows: 64,
             int8_group: 128,
             activations: ActivationWidths::AFTER_NORMS,
+            kv_dtype: KvDtype::Bf16,
+            max_sequence: None,
         }
     }
 }
@@ -120,6 +134,8 @@ pub struct Lowered {
     pub weights: Vec<Vec<u8>>,
     /// Where these differ from the checkpoint's.
     pub transforms: Vec<AppliedTransform>,
+    /// The bytes that the manifest's chat template commits to, where it has one.
+    pub template: Option<Vec<u8>>,
 }
 
 /// Why a model cannot be lowered.
@@ -154,6 +170,33 @@ pub fn lower_bert_observed(
     let checkpoint = Checkpoint::open(&files.weights)?;
     let tokenizer = tensor_commitment(&files.tokenizer);
     lower_encoder(&config.shape, options, tokenizer, &mut Observed { checkpoint, observe })
+}
+
+/// Whether `config.json` is of a language model, whose files are [`LanguageFiles`]; else they are [`SourceFiles`].
+pub fn is_language_model(config: &[u8]) -> bool {
+    language::is_language_model(config)
+}
+
+/// Lowers a language model of the Llama family.
+///
+/// The result depends on the files and the options alone: whoever lowers the same gets the same model id.
+pub fn lower_language(files: &LanguageFiles, options: &LowerOptions) -> Result<Lowered, LowerError> {
+    lower_language_observed(files, options, &mut |_| {})
+}
+
+/// As [`lower_language`]; `observe` is told the size in bytes of each tensor of the checkpoint as its turn comes.
+pub fn lower_language_observed(
+    files: &LanguageFiles,
+    options: &LowerOptions,
+    observe: &mut dyn FnMut(u64),
+) -> Result<Lowered, LowerError> {
+    let shape = language::decoder_shape(files, options.max_sequence)?;
+    let checkpoint = Checkpoint::open_all(&files.weights)?;
+    let template = language::template(files)?;
+    let commitments = (tensor_commitment(&files.tokenizer), template.as_deref().map(tensor_commitment));
+    let mut source = Observed { checkpoint, observe };
+    let lowered = lower_decoder(&shape, options, commitments.0, commitments.1, &mut source)?;
+    Ok(Lowered { template, ..lowered })
 }
 
 /// A checkpoint that is watched.

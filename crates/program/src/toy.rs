@@ -3,7 +3,8 @@
 use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
 
-use crate::lowering::encoder::{EncoderShape, SourceTensor, TensorSource, lower_encoder};
+use crate::lowering::encoder::{EncoderShape, lower_encoder};
+use crate::lowering::tensors::{SourceTensor, TensorSource};
 use crate::lowering::{ActivationWidths, LowerError, LowerOptions};
 use crate::{ArithmeticProfile, Dtype, JobInput, ValidatedModel};
 

@@ -21,11 +21,6 @@ impl Random {
         f32::from_bits((self.word() >> 32) as u32)
     }
 
-    /// A multiple of 2⁻²⁴ in [0, 1).
-    pub(crate) fn unit(&mut self) -> f32 {
-        (self.word() >> 40) as f32 / (1 << 24) as f32
-    }
-
     /// A finite number whose exponent lies within `spread` of that of 1, either sign, full mantissa.
     pub(crate) fn near_one(&mut self, spread: u32) -> f32 {
         let word = self.word();

@@ -32,7 +32,7 @@ pub enum ConfigError {
     },
 }
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 const MODULES: &str = "modules.json";
 const POOLING: &str = "the pooling's config.json";
 
@@ -79,7 +79,7 @@ impl BertConfig {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(file: &'static str, bytes: &'a [u8]) -> Result<T, ConfigError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(file: &'static str, bytes: &'a [u8]) -> Result<T, ConfigError> {
     serde_json::from_slice(bytes).map_err(|source| ConfigError::Json { file, source })
 }
 
@@ -153,7 +153,12 @@ fn check_modules(modules: &[Module]) -> Result<bool, ConfigError> {
     }
 }
 
-fn expect(file: &'static str, field: &'static str, found: &str, supported: &str) -> Result<(), ConfigError> {
+pub(super) fn expect(
+    file: &'static str,
+    field: &'static str,
+    found: &str,
+    supported: &str,
+) -> Result<(), ConfigError> {
     if found == supported {
         return Ok(());
     }
@@ -161,7 +166,7 @@ fn expect(file: &'static str, field: &'static str, found: &str, supported: &str)
     Err(ConfigError::Unsupported { file, field, found, supported })
 }
 
-fn at_least_one(field: &'static str, found: u32) -> Result<(), ConfigError> {
+pub(super) fn at_least_one(field: &'static str, found: u32) -> Result<(), ConfigError> {
     if found > 0 {
         return Ok(());
     }

@@ -1,9 +1,9 @@
-//! Tensors of a safetensors file, by name and expected shape.
+//! Tensors of safetensors files, by name and expected shape.
 
 use safetensors::{SafeTensorError, SafeTensors, tensor::TensorView};
 
 use super::LowerError;
-use super::encoder::{SourceTensor, TensorSource};
+use super::tensors::{SourceTensor, TensorSource};
 use crate::Dtype;
 
 /// Why a checkpoint is refused.
@@ -38,9 +38,9 @@ pub enum CheckpointError {
     },
 }
 
-/// An open safetensors file.
+/// Open safetensors files that hold the tensors of one model.
 pub(super) struct Checkpoint<'a> {
-    tensors: SafeTensors<'a>,
+    shards: Vec<SafeTensors<'a>>,
     prefix: &'static str,
 }
 
@@ -51,16 +51,25 @@ impl<'a> Checkpoint<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, CheckpointError> {
         let tensors = SafeTensors::deserialize(bytes)?;
         let prefixed = tensors.iter().any(|(name, _)| name.starts_with(PREFIX));
-        Ok(Self { tensors, prefix: if prefixed { PREFIX } else { "" } })
+        Ok(Self { shards: vec![tensors], prefix: if prefixed { PREFIX } else { "" } })
+    }
+
+    /// The tensors of several files, by the names that they have there.
+    pub(super) fn open_all(files: &'a [Vec<u8>]) -> Result<Self, CheckpointError> {
+        let shards = files.iter().map(|bytes| SafeTensors::deserialize(bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { shards, prefix: "" })
     }
 
     fn view(&self, name: &str) -> Result<TensorView<'a>, CheckpointError> {
         let full_name = format!("{}{name}", self.prefix);
-        match self.tensors.tensor(&full_name) {
-            Ok(view) => Ok(view),
-            Err(SafeTensorError::TensorNotFound(name)) => Err(CheckpointError::Missing { name }),
-            Err(error) => Err(error.into()),
+        for shard in &self.shards {
+            match shard.tensor(&full_name) {
+                Ok(view) => return Ok(view),
+                Err(SafeTensorError::TensorNotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(CheckpointError::Missing { name: full_name })
     }
 }
 

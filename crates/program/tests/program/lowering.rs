@@ -48,7 +48,7 @@ fn job() -> JobInput {
 
 #[test]
 fn a_checkpoint_becomes_layers_of_the_expected_ops() {
-    let Lowered { manifest, weights, transforms } = lower(&Checkpoint::new(), &options());
+    let Lowered { manifest, weights, transforms, .. } = lower(&Checkpoint::new(), &options());
     let names = |layer: usize| -> Vec<&str> {
         manifest.program.layers[layer].ops.iter().map(|op| op.kind.name()).collect()
     };
@@ -118,7 +118,7 @@ fn without_normalization_the_mean_is_the_answer() {
 
 #[test]
 fn int8_quantizes_all_linears_and_nothing_else() {
-    let Lowered { manifest, transforms, weights } = lower(&Checkpoint::new(), &int8_options());
+    let Lowered { manifest, transforms, weights, .. } = lower(&Checkpoint::new(), &int8_options());
     for op in manifest.program.layers.iter().flat_map(|layer| &layer.ops) {
         assert!(!matches!(op.kind, OpKind::Linear(LinearKind::F32)));
     }
@@ -164,7 +164,7 @@ fn a_group_that_does_not_divide_k_becomes_all_of_k() {
 fn half_precision_matrices_stay_and_vectors_are_widened() {
     let mut checkpoint = Checkpoint::new();
     checkpoint.narrow(safetensors::Dtype::BF16, |value| (value.to_bits() >> 16) as u16);
-    let Lowered { manifest, transforms, weights } = lower(&checkpoint, &options());
+    let Lowered { manifest, transforms, weights, .. } = lower(&checkpoint, &options());
     for (spec, bytes) in manifest.tensors.iter().zip(&weights) {
         assert_eq!(spec.dtype, if spec.rows == 1 { Dtype::F32 } else { Dtype::Bf16 }, "{}", spec.name);
         weights::check(spec, bytes).expect("lowered weights pass the check that uploads must pass");

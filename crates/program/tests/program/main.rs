@@ -4,6 +4,7 @@ mod checkpoint;
 mod common;
 mod elements;
 mod encoding;
+mod language;
 mod lowering;
 mod real_model;
 mod validation;
