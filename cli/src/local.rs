@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 use gainsay_commitment::ModelId;
 use gainsay_engine::{Model, Options};
-use gainsay_program::lowering::{LowerOptions, Lowered, SourceFiles, lower_bert_observed};
+use gainsay_program::lowering::{
+    LanguageFiles, LowerOptions, Lowered, SourceFiles, is_language_model, lower_bert_observed,
+    lower_language_observed,
+};
 use gainsay_program::{JobInput, Manifest};
 use tokenizers::Tokenizer;
 
@@ -16,6 +19,8 @@ pub(crate) struct LocalModel {
     /// Bytes of each tensor, in the manifest's order.
     pub(crate) weights: Vec<Vec<u8>>,
     pub(crate) tokenizer: Vec<u8>,
+    /// What renders conversations, where the model is one for them.
+    pub(crate) template: Option<Vec<u8>>,
 }
 
 impl LocalModel {
@@ -25,11 +30,20 @@ impl LocalModel {
         options: &LowerOptions,
         observe: &mut dyn FnMut(u64),
     ) -> Result<LocalModel> {
-        let files = SourceFiles::load(|file| std::fs::read(dir.join(file)))
+        let cannot_use = || format!("the model in {} cannot be used", dir.display());
+        let config = std::fs::read(dir.join("config.json"))
             .with_context(|| format!("cannot read the model in {}", dir.display()))?;
-        let Lowered { manifest, weights, .. } = lower_bert_observed(&files, options, observe)
-            .with_context(|| format!("the model in {} cannot be used", dir.display()))?;
-        Ok(LocalModel { manifest, weights, tokenizer: files.tokenizer })
+        let (lowered, tokenizer) = if is_language_model(&config) {
+            let files = language_files(dir)?;
+            let lowered = lower_language_observed(&files, options, observe).with_context(cannot_use)?;
+            (lowered, files.tokenizer)
+        } else {
+            let files = SourceFiles::load(|file| std::fs::read(dir.join(file)))
+                .with_context(|| format!("cannot read the model in {}", dir.display()))?;
+            (lower_bert_observed(&files, options, observe).with_context(cannot_use)?, files.tokenizer)
+        };
+        let Lowered { manifest, weights, template, .. } = lowered;
+        Ok(LocalModel { manifest, weights, tokenizer, template })
     }
 
     pub(crate) fn id(&self) -> ModelId {
@@ -48,6 +62,15 @@ impl LocalModel {
         let model = Model::new(Arc::new(validated), weights, options).context("the model does not load")?;
         Ok(Runner { model, tokenizer })
     }
+}
+
+fn language_files(dir: &Path) -> Result<LanguageFiles> {
+    LanguageFiles::load(|file| match std::fs::read(dir.join(file)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    })
+    .with_context(|| format!("cannot read the model in {}", dir.display()))
 }
 
 /// A model that answers here what a coordinator's workers answer there.

@@ -44,5 +44,6 @@ fn blobs<'a>(manifest: &Manifest, model: &'a LocalModel) -> BTreeMap<TensorCommi
     let weights =
         manifest.tensors.iter().map(|tensor| tensor.commitment).zip(model.weights.iter().map(Vec::as_slice));
     let tokenizer = (tensor_commitment(&model.tokenizer), model.tokenizer.as_slice());
-    weights.chain([tokenizer]).collect()
+    let template = model.template.as_deref().map(|bytes| (tensor_commitment(bytes), bytes));
+    weights.chain([tokenizer]).chain(template).collect()
 }
