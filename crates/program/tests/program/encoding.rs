@@ -74,6 +74,7 @@ fn a_job_with_offsets_that_do_not_fit_does_not_decode() {
                 encoder.u32(value);
             });
         }
+        encoder.bool(false);
         JobInput::from_bytes(&encoder.into_bytes())
     };
     assert!(encode(&[5, 6, 7], &[0, 1, 3]).is_ok());
