@@ -10,13 +10,14 @@ use gainsay_program::lowering::{
 use gainsay_program::{ArithmeticProfile, KvDtype, OpKind, ValidatedModel};
 use serde_json::{Value, json};
 
-const FAMILIES: [&str; 7] = ["llama2", "llama3", "llama_linear", "mistral", "qwen2", "qwen3", "smollm2"];
+pub(crate) const FAMILIES: [&str; 7] =
+    ["llama2", "llama3", "llama_linear", "mistral", "qwen2", "qwen3", "smollm2"];
 
-fn folder(family: &str) -> PathBuf {
+pub(crate) fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/families").join(family)
 }
 
-fn files(family: &str) -> LanguageFiles {
+pub(crate) fn files(family: &str) -> LanguageFiles {
     LanguageFiles::load(|name| Ok::<_, Infallible>(fs::read(folder(family).join(name)).ok()))
         .unwrap_or_else(|error| panic!("{family}: {error}"))
 }

@@ -6,6 +6,7 @@ mod elements;
 mod encoding;
 mod language;
 mod lowering;
+mod parity;
 mod real_model;
 mod validation;
 mod weights;
