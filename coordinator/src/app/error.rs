@@ -236,6 +236,16 @@ pub enum AppError {
     /// The key file cannot be read or made (500).
     #[error("the coordinator's key file cannot be used: {0}")]
     KeyFile(String),
+    /// The connection to the database broke while a submission was being committed: the jobs may exist (503, and
+    /// not to be repeated).
+    #[error("the jobs may have been queued: the database went away while they were being recorded")]
+    SubmissionUncertain {
+        /// The jobs, if they exist.
+        jobs: Vec<JobId>,
+        /// What broke.
+        #[source]
+        source: StoreError,
+    },
     /// The database failed (503 where it is worth another try).
     #[error("the database cannot be used")]
     Store(#[from] StoreError),

@@ -56,13 +56,17 @@ impl App {
         inputs: Vec<JobInput>,
         key: Option<&RequestKey>,
     ) -> AppResult<Vec<JobView>> {
-        let made = match self.repeated(key).await? {
-            Some(made) => made,
-            None => self.submit_new(submitter, model, inputs, key).await?,
-        };
+        match self.repeated(key).await? {
+            Some(made) => self.submitted_before(&made).await,
+            None => self.submit_new(submitter, model, inputs, key).await,
+        }
+    }
+
+    /// Jobs that the same request made before. A failure here does no harm: the request has a key, and may be repeated.
+    async fn submitted_before(&self, made: &[JobId]) -> AppResult<Vec<JobView>> {
         let mut conn = self.connection().await?;
         let mut views = Vec::new();
-        for id in made {
+        for &id in made {
             let stored = jobs::get(&mut conn, id).await?.ok_or(AppError::UnknownJob(id))?;
             views.push(job_view(&mut conn, stored).await?);
         }
@@ -75,7 +79,7 @@ impl App {
         model: ModelId,
         inputs: Vec<JobInput>,
         key: Option<&RequestKey>,
-    ) -> AppResult<Vec<JobId>> {
+    ) -> AppResult<Vec<JobView>> {
         let view = self.model(model).await?;
         match view.state {
             ModelState::Serving => {}
@@ -91,7 +95,10 @@ impl App {
         }
         let new = |input| (JobId(store::new_id()), Job::embedding(model, input));
         let jobs: Vec<_> = inputs.into_iter().map(new).collect();
-        retrying(|| self.queue(submitter, &jobs, key)).await
+        match retrying(|| self.queue(submitter, &jobs, key)).await? {
+            Queued::Now(views) => Ok(views),
+            Queued::Before(made) => self.submitted_before(&made).await,
+        }
     }
 
     async fn queue(
@@ -99,12 +106,12 @@ impl App {
         submitter: OwnerId,
         new: &[(JobId, Job)],
         key: Option<&RequestKey>,
-    ) -> AppResult<Vec<JobId>> {
+    ) -> AppResult<Queued> {
         let limit = self.config().limits.jobs_per_submitter;
         let ids: Vec<JobId> = new.iter().map(|(id, _)| *id).collect();
         let mut work = Work::begin(self).await?;
         if let Some(made) = self.take_key(&mut work, key, &ids).await? {
-            return Ok(made);
+            return Ok(Queued::Before(made));
         }
         // One submission of a submitter at a time, or several would each find room for all of their jobs.
         parties::lock_owner(&mut work.tx, submitter).await?;
@@ -114,6 +121,7 @@ impl App {
         }
         let at = work.now().await?;
         let mut total = Amount::ZERO;
+        let mut views = Vec::with_capacity(new.len());
         for (id, job) in new {
             let (id, tokens) = (*id, job.token_count());
             let price = self.config().prices.of(tokens);
@@ -124,11 +132,17 @@ impl App {
             let details = json!({ "model": job.model, "tokens": tokens, "price": price.0 });
             work.event("job_submitted", About::job(id), details);
             total = total.checked_add(price).unwrap_or(Amount(i64::MAX));
+            views.push(queued_view(&row, job));
         }
         require_free(&mut work.tx, submitter, total).await?;
         work.wake(Topic::Queue);
-        work.finish().await?;
-        Ok(ids)
+        match work.finish().await {
+            Ok(()) => Ok(Queued::Now(views)),
+            Err(AppError::Store(source @ StoreError::Uncertain(_))) => {
+                Err(AppError::SubmissionUncertain { jobs: ids, source })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A job of the submitter's.
@@ -234,6 +248,30 @@ pub(super) async fn refund(work: &mut Work<'_>, job: &StoredJob, state: JobState
     jobs::decide(&mut work.tx, &[job.id], state, now).await?;
     work.wake(Topic::Job(job.id));
     Ok(())
+}
+
+/// What came of a submission.
+enum Queued {
+    /// The jobs, as they were written: once they are on record, nothing that is read afterwards can fail and make the
+    /// client submit them again.
+    Now(Vec<JobView>),
+    /// The same request came before and made these.
+    Before(Vec<JobId>),
+}
+
+/// A job as it stands at the moment it is queued.
+fn queued_view(row: &NewJob<'_>, job: &Job) -> JobView {
+    JobView {
+        id: row.id,
+        submitter: row.submitter,
+        model: row.model,
+        state: JobState::Submitted,
+        input: job.clone(),
+        price: row.price,
+        attempts: 0,
+        submitted_at: row.at,
+        claim: None,
+    }
 }
 
 async fn job_view(conn: &mut Connection, stored: StoredJob) -> AppResult<JobView> {

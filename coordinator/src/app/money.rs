@@ -53,19 +53,20 @@ impl App {
         key: Option<&RequestKey>,
     ) -> AppResult<Amount> {
         let amount = checked(amount)?;
-        retrying(|| async move {
+        let left = retrying(|| async move {
             let mut work = Work::begin(self).await?;
             if self.take_key(&mut work, key, &[]).await?.is_some() {
-                return Ok(());
+                return Ok(None);
             }
             self.require_owner(&mut work, owner).await?;
+            let before = ledger::lock_balance(&mut work.tx, Account::Free(owner)).await?;
             work.post(About::default(), rules::deposit(owner, amount));
             let details = json!({ "owner": owner.to_string(), "amount": amount.0 });
             work.event("deposited", About::default(), details);
-            work.finish().await
-        })
-        .await?;
-        self.free_balance(owner).await
+            work.finish().await?;
+            Ok(before.checked_add(amount))
+        });
+        self.left_or_read(owner, left.await?).await
     }
 
     /// Takes from an owner's free balance to outside. Returns the new free balance.
@@ -87,20 +88,20 @@ impl App {
         key: Option<&RequestKey>,
     ) -> AppResult<Amount> {
         let amount = checked(amount)?;
-        retrying(|| async move {
+        let left = retrying(|| async move {
             let mut work = Work::begin(self).await?;
             if self.take_key(&mut work, key, &[]).await?.is_some() {
-                return Ok(());
+                return Ok(None);
             }
             self.require_owner(&mut work, owner).await?;
-            require_free(&mut work.tx, owner, amount).await?;
+            let before = require_free(&mut work.tx, owner, amount).await?;
             work.post(About::default(), rules::withdraw(owner, amount));
             let details = json!({ "owner": owner.to_string(), "amount": amount.0 });
             work.event("withdrawn", About::default(), details);
-            work.finish().await
-        })
-        .await?;
-        self.free_balance(owner).await
+            work.finish().await?;
+            Ok(before.checked_sub(amount))
+        });
+        self.left_or_read(owner, left.await?).await
     }
 
     /// One owner's accounts.
@@ -124,6 +125,15 @@ impl App {
         let mut conn = self.connection().await?;
         let accounts = ledger::accounts(&mut conn).await?;
         Ok(accounts.into_iter().map(view).collect::<StoreResult<_>>()?)
+    }
+
+    /// The free balance that a transaction left. It is read only where the request came before under its key: a failure
+    /// after a first one would make its sender repeat it.
+    async fn left_or_read(&self, owner: OwnerId, left: Option<Amount>) -> AppResult<Amount> {
+        match left {
+            Some(left) => Ok(left),
+            None => self.free_balance(owner).await,
+        }
     }
 
     async fn free_balance(&self, owner: OwnerId) -> AppResult<Amount> {

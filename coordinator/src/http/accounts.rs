@@ -33,7 +33,7 @@ pub(super) async fn deposit(
     let key = repeats::key(&request, repeats::OPERATOR, &body.0)?;
     let case = move |app: App| async move { app.deposit_once(to, Amount(amount), key.as_ref()).await };
     state.call(case).await?;
-    accounts_of(&state, to).await
+    accounts_of(&state, to).await.map_err(ApiError::having_acted)
 }
 
 /// `POST /v1/withdrawals`, by whoever holds the balance: a submitter, or an owner who signs. The keys of workers and
@@ -55,7 +55,7 @@ pub(super) async fn withdraw(
     let key = repeats::key(&request, holder, &body.0)?;
     let case = move |app: App| async move { app.withdraw_once(holder, Amount(amount), key.as_ref()).await };
     state.call(case).await?;
-    accounts_of(&state, holder).await
+    accounts_of(&state, holder).await.map_err(ApiError::having_acted)
 }
 
 /// `GET /v1/accounts`: the asker's own, or all for the operator with `?all=true`.

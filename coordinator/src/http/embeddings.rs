@@ -82,7 +82,9 @@ async fn answers(state: &HttpState, owner: OwnerId, jobs: Vec<JobView>) -> Resul
     let deadline = Instant::now() + state.config.answer_time;
     let mut answered = Vec::with_capacity(ids.len());
     for id in &ids {
-        let job = wait(state, owner, *id, deadline).await?.ok_or_else(|| going_on(&ids))?;
+        let waited = wait(state, owner, *id, deadline).await;
+        let waited = waited.map_err(|error| error.after_submission(&ids))?;
+        let job = waited.ok_or_else(|| going_on(&ids))?;
         if matches!(job.state, JobState::Refunded | JobState::Voided) {
             let sentence = if job.state == JobState::Refunded {
                 "No attempt at this job stood; its price was refunded"

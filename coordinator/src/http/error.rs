@@ -11,6 +11,7 @@ use gainsay_api::{ErrorCode, ErrorDetail};
 use gainsay_protocol::{ClaimFault, JobId};
 
 use crate::app::AppError;
+use crate::store::StoreError;
 
 /// A refusal or failure on its way to the client.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct ApiError {
     status: StatusCode,
     detail: ErrorDetail,
     retry_after: Option<Duration>,
+    has_acted: bool,
     jobs: Vec<JobId>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -34,6 +36,7 @@ impl ApiError {
             status: status(code),
             detail: ErrorDetail::new(code, message),
             retry_after: None,
+            has_acted: false,
             jobs: Vec::new(),
             source: None,
         }
@@ -77,10 +80,31 @@ impl ApiError {
         self
     }
 
-    /// Jobs that go on although the request has failed.
+    /// Jobs that go on although the request has failed: whoever repeats it pays for them twice.
     pub(super) fn with_jobs(mut self, jobs: Vec<JobId>) -> Self {
         self.jobs = jobs;
+        self.having_acted()
+    }
+
+    /// The request failed after it had its effect, or may have had it.
+    pub(super) fn having_acted(mut self) -> Self {
+        (self.has_acted, self.retry_after) = (true, None);
         self
+    }
+
+    /// Whether a client may send the same request again by itself.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.is_transient() && !self.has_acted && self.detail.code != ErrorCode::Internal
+    }
+
+    /// A failure of the service after the submission that the request was about is on record.
+    pub(super) fn after_submission(mut self, jobs: &[JobId]) -> Self {
+        if self.is_transient() {
+            let sentence = "The jobs are on record and go on, but their answer could not be awaited: read each at \
+                            /v1/jobs/{id} (header gainsay-job)";
+            sentence.clone_into(&mut self.detail.message);
+        }
+        self.with_jobs(jobs.to_vec())
     }
 
     /// The public part.
@@ -189,6 +213,16 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
 
 impl From<AppError> for ApiError {
     fn from(error: AppError) -> Self {
+        if let AppError::SubmissionUncertain { jobs, .. } = &error {
+            let jobs = jobs.clone();
+            let sentence = "The service lost its storage while it queued the jobs. They may go on: look at \
+                            /v1/jobs/{id} (header gainsay-job) before you submit them again";
+            return Self::new(ErrorCode::Unavailable, sentence).with_jobs(jobs).caused_by(error);
+        }
+        if let AppError::Store(StoreError::Uncertain(_)) = &error {
+            let sentence = "The service lost its storage in the act: the request may have had its effect";
+            return Self::new(ErrorCode::Unavailable, sentence).having_acted().caused_by(error);
+        }
         let code = code(&error);
         if matches!(code, ErrorCode::Internal) {
             return Self::internal(error);
@@ -252,6 +286,7 @@ fn code(error: &AppError) -> ErrorCode {
         E::RefereeFailed(_) => C::RefereeFailed,
         E::MoveRefused { code, .. } => move_code(code),
         E::LimitReached { .. } => C::Overloaded,
+        E::SubmissionUncertain { .. } => C::Unavailable,
         E::Store(error) if error.is_outage() => C::Unavailable,
         E::KeyFile(_) | E::Store(_) | E::Blob(_) => C::Internal,
     }

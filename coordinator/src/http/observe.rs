@@ -94,7 +94,7 @@ fn render(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBo
     }
     // Stock OpenAI clients repeat any 409 and 5xx by themselves. A submission that may have happened must not be
     // repeated: it would be a second job.
-    let repeat = detail.code.is_transient() && detail.code != ErrorCode::Internal;
+    let repeat = own.is_some_and(ApiError::may_be_repeated);
     builder.insert_header((SHOULD_RETRY, if repeat { "true" } else { "false" }));
     if let Some(jobs) = own.map(ApiError::jobs).filter(|jobs| !jobs.is_empty()) {
         let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();

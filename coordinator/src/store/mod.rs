@@ -58,6 +58,9 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// The connection broke while a transaction was being committed: it may or may not have happened.
+    #[error("the database went away during a commit, which may have happened")]
+    Uncertain(#[source] sqlx::Error),
     /// A stored value is none that this build writes.
     #[error("{what} in the database does not decode")]
     Corrupt {
@@ -87,7 +90,7 @@ impl StoreError {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         let source = match self {
-            Self::Database { source, .. } => source,
+            Self::Database { source, .. } | Self::Uncertain(source) => source,
             Self::Migrate(MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _)) => {
                 source
             }
@@ -231,9 +234,18 @@ impl Store {
 /// Makes a transaction's changes lasting. Constraints that wait for the end are checked here.
 ///
 /// # Errors
-/// A deferred constraint, or the connection: then nothing of it lasts, unless the connection broke in the act.
+/// A deferred constraint: then nothing of it lasts. Or the connection: then nobody knows, and the error is
+/// [`StoreError::Uncertain`].
 pub async fn commit(tx: Tx) -> StoreResult<()> {
-    tx.commit().await.map_err(failed("commit"))
+    tx.commit().await.map_err(|source| {
+        if refuses(&source) { failed("commit")(source) } else { StoreError::Uncertain(source) }
+    })
+}
+
+/// Whether the server itself said that a statement did not happen, and was not on its way out when it said so.
+fn refuses(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.code().is_some_and(|code| !["08", "57"].iter().any(|class| code.starts_with(class)))
 }
 
 /// A connection that goes back to the pool.

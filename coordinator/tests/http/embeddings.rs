@@ -44,6 +44,23 @@ fn vectors(response: &EmbeddingResponse) -> Vec<Vec<f32>> {
     response.data.iter().map(|item| item.embedding.decode().expect("a vector")).collect()
 }
 
+/// A stock client repeats any 5xx that does not forbid it, and would pay for the same texts twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_after_the_jobs_are_on_record_is_not_to_be_repeated() {
+    let world = World::new().await;
+    let body = json!({ "model": "toy", "input": "one two three" }).to_string().into_bytes();
+    let headers = bearer(&world.submitter.api_key);
+    let breakdown = async {
+        until("the job is queued", async || world.lease(&world.owner.worker).await).await;
+        world.test.app().close().await;
+    };
+    let (answer, ()) = tokio::join!(send(&world.test, "POST", "/v1/embeddings", &headers, &body), breakdown);
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(answer.header("retry-after"), None);
+    assert!(answer.header("gainsay-job").is_some_and(|job| job.len() == 36), "{}", answer.text());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_and_tokens_in_either_encoding_give_the_claimed_bits() {
     let world = World::new().await;

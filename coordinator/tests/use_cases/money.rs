@@ -1,12 +1,14 @@
 //! Money under repetition, haste and bad luck: requests sent again, many at once, a row that fails.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gainsay_commitment::{Canonical, SecretKey};
-use gainsay_coordinator::app::{AppError, JobState, RequestKey};
+use gainsay_commitment::{Canonical, PartyId, SecretKey};
+use gainsay_coordinator::app::{App, AppError, JobState, RequestKey};
+use gainsay_coordinator::bus::{Admission, Bus, BusState, InProcess, Quota, Subscription, Topic};
 use gainsay_program::JobInput;
 use gainsay_protocol::toy::Fault;
-use gainsay_protocol::{Amount, Equivocation, OwnerId, lifecycle};
+use gainsay_protocol::{Amount, Equivocation, OwnerId, ServiceTime, lifecycle};
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::support::{FUNDS, PRICE, Party, World, fault, parameters};
@@ -38,6 +40,79 @@ async fn a_submission_sent_again_under_its_key_makes_no_second_job() {
     world.app.cancel_job(world.submitter, first[0]).await.unwrap();
     world.pool.execute("update models set state = 'voided'").await.unwrap();
     assert_eq!(submit(&mine).await.unwrap(), first);
+    world.check().await;
+}
+
+/// A bus whose coordinator loses its database as soon as there is something to tell: after every commit.
+#[derive(Debug, Default)]
+struct LosesTheDatabase(OnceLock<App>);
+
+#[async_trait::async_trait]
+impl Bus for LosesTheDatabase {
+    async fn publish(&self, _: Topic) {
+        self.0.get().expect("it is set before anything happens").close().await;
+    }
+
+    async fn subscribe(&self, topic: Topic) -> Subscription {
+        InProcess::new().subscribe(topic).await
+    }
+
+    async fn mark_seen(&self, _: PartyId, _: ServiceTime) {}
+
+    async fn last_seen(&self, _: PartyId) -> Option<ServiceTime> {
+        None
+    }
+
+    async fn admit(&self, _: &str, _: Quota, _: Duration) -> Admission {
+        Admission::Granted
+    }
+
+    fn state(&self) -> BusState {
+        BusState::Alone
+    }
+}
+
+/// Whoever is told that it failed would do it again, and pay twice.
+#[tokio::test]
+async fn what_is_on_record_is_answered_though_the_database_goes_away_right_after() {
+    let world = World::new().await;
+    let broken = async || {
+        let bus = Arc::new(LosesTheDatabase::default());
+        let app = world.coordinator_with(Arc::<LosesTheDatabase>::clone(&bus)).await;
+        bus.0.set(app.clone()).unwrap();
+        app
+    };
+    let job = broken().await.submit_job(world.submitter, world.toy().model.id(), input(&world)).await;
+    let job = job.expect("the job is on record");
+    let recorded = world.job(job.id).await;
+    assert_eq!((job.state, job.price, job.submitted_at), (recorded.state, PRICE, recorded.submitted_at));
+    assert_eq!((job.input, job.attempts), (recorded.input, recorded.attempts));
+    let free = world.balance(world.submitter, "free").await;
+    let deposited = broken().await.deposit(world.submitter, Amount(5)).await;
+    assert_eq!(deposited.expect("the deposit is on record"), Amount(free.0 + 5));
+    let withdrawn = broken().await.withdraw(world.submitter, Amount(7)).await;
+    assert_eq!(withdrawn.expect("the withdrawal is on record"), Amount(free.0 - 2));
+    assert_eq!(world.balance(world.submitter, "free").await, Amount(free.0 - 2));
+    world.check().await;
+}
+
+/// The connection breaks in the act: the error names the jobs that may exist.
+#[tokio::test]
+async fn a_commit_that_nobody_knows_the_end_of_names_its_jobs() {
+    let world = World::new().await;
+    world
+        .pool
+        .execute(
+            "create function die() returns trigger language plpgsql as
+                $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$;
+            create constraint trigger die after insert on jobs deferrable initially deferred
+                for each row execute function die()",
+        )
+        .await
+        .unwrap();
+    let made = world.app.submit_job(world.submitter, world.toy().model.id(), input(&world)).await;
+    let Err(AppError::SubmissionUncertain { jobs, .. }) = made else { panic!("{made:?}") };
+    assert_eq!(jobs.len(), 1);
     world.check().await;
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gainsay_commitment::{ClaimId, DisputeId, PartyId, SecretKey, Signed, TensorCommitment};
 use gainsay_coordinator::app::{AccountView, App, AppError, DisputeView, JobView, LeaseGrant};
-use gainsay_coordinator::bus::InProcess;
+use gainsay_coordinator::bus::{Bus, InProcess};
 use gainsay_coordinator::config::Config;
 use gainsay_coordinator::reconcile;
 use gainsay_program::toy::{Toy, ToyOptions};
@@ -123,6 +123,11 @@ impl World {
         App::start(self.config.clone(), Arc::new(InProcess::new()))
             .await
             .expect("a second coordinator starts")
+    }
+
+    /// Likewise, with a bus of the test's own.
+    pub(crate) async fn coordinator_with(&self, bus: Arc<dyn Bus>) -> App {
+        App::start(self.config.clone(), bus).await.expect("another coordinator starts")
     }
 
     pub(crate) fn toy(&self) -> &Toy {
