@@ -637,8 +637,9 @@ create table holds (
     claim_id bytea not null,
     -- The dispute that proved the claim wrong, or that was lost; none for an equivocation.
     dispute_id bytea,
-    -- Who gets what fixed parts leave: the owner of the prover, or of the worker that was disputed wrongly.
-    beneficiary_id uuid not null,
+    -- Who gets what fixed parts leave: the owner of the prover or reporter, or of the worker that was disputed wrongly.
+    -- None where a worker convicted itself, by silence or a second claim.
+    beneficiary_id uuid,
     amount bigint not null,
     state text not null,
     held_ms bigint not null,
@@ -648,6 +649,7 @@ create table holds (
     constraint holds_pkey primary key (holder),
     constraint holds_claim_id_fkey foreign key (job_id, claim_id) references claims (job_id, claim_id),
     constraint holds_beneficiary_id_fkey foreign key (beneficiary_id) references owners (owner_id),
+    constraint holds_beneficiary check (cause = 'stake' or beneficiary_id is not null),
     constraint holds_holder_length check (octet_length(holder) = 32),
     constraint holds_cause check (cause in ('stake', 'bond')),
     constraint holds_amount_not_negative check (amount >= 0),

@@ -10,14 +10,14 @@ use serde_json::json;
 
 use super::equivocations::Guilt;
 use super::jobs::{decode_claim, decode_job};
-use super::work::{About, Work, retrying};
+use super::work::{About, Each, Work, retrying};
 use super::{App, AppError, AppResult, ClaimView};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
-use crate::store::{Connection, clock};
+use crate::store::{Connection, clock, voids};
 
 impl App {
     /// Takes a signed claim (`Signed<Claim>` bytes) and countersigns it. The same claim again: the same answer.
@@ -133,7 +133,8 @@ impl App {
         }
         let pair = Equivocation::new(decode_claim(&stored)?, claim.clone());
         pair.check().map_err(|fault| AppError::MalformedClaim(fault.to_string()))?;
-        // The worker itself sent both: there is no reporter to reward, so the submitter stands in its place.
+        // The worker itself sent both: there is no reporter to reward, and who was disputing the claim and was right loses
+        // nothing by it.
         let found = Guilt { lease, worker: stored.worker, second: claim, bytes, reporter: None };
         if self.convict(&mut work, job, Some(&stored), &found).await? {
             work.finish().await?;
@@ -181,8 +182,8 @@ impl App {
         })
     }
 
-    /// Makes claims final whose window has passed with no dispute open, and pays for them. How many were found; as
-    /// many as a batch holds means that there may be more.
+    /// Makes claims final whose window has passed with no dispute open, and pays for them. How many; as many as a batch
+    /// holds means that there may be more. What another transaction has locked is left for the next round.
     ///
     /// # Errors
     /// The database.
@@ -194,22 +195,24 @@ impl App {
         if mature.is_empty() {
             return Ok(0);
         }
-        if let Err(error) = retrying(|| self.finalize_jobs(&mature)).await {
-            // One that cannot be made final must not keep the others from it.
-            tracing::warn!(%error, jobs = mature.len(), "a batch is made final job by job");
-            let mut done = Ok(());
-            for job in mature.chunks(1) {
-                done = done.and(retrying(|| self.finalize_jobs(job)).await);
+        match retrying(|| self.finalize_jobs(&mature)).await {
+            Ok(done) => Ok(done),
+            Err(error) => {
+                // One that cannot be made final must not keep the others from it.
+                tracing::warn!(%error, jobs = mature.len(), "a batch is made final job by job");
+                let mut each = Each::default();
+                for job in mature.chunks(1) {
+                    each.note(retrying(|| self.finalize_jobs(job)).await);
+                }
+                each.count()
             }
-            done?;
         }
-        Ok(mature.len())
     }
 
-    async fn finalize_jobs(&self, mature: &[JobId]) -> AppResult<()> {
+    async fn finalize_jobs(&self, mature: &[JobId]) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
         match self.finalize_in(&mut work, mature).await {
-            Ok(()) => work.finish().await,
+            Ok(done) => work.finish().await.map(|()| done),
             Err(error) => {
                 work.abandon().await;
                 Err(error)
@@ -217,10 +220,15 @@ impl App {
         }
     }
 
-    async fn finalize_in(&self, work: &mut Work<'_>, mature: &[JobId]) -> AppResult<()> {
+    async fn finalize_in(&self, work: &mut Work<'_>, mature: &[JobId]) -> AppResult<usize> {
+        // From here on no profile is withdrawn until this is committed: nothing of a withdrawn one is made final.
+        voids::lock_shared(&mut work.tx).await?;
         let now = work.now().await?;
         let claims = claims::lock_mature(&mut work.tx, mature, now).await?;
-        if claims.is_empty() { Ok(()) } else { self.finalize_locked(work, &claims).await }
+        if !claims.is_empty() {
+            self.finalize_locked(work, &claims).await?;
+        }
+        Ok(claims.len())
     }
 
     async fn finalize_locked(&self, work: &mut Work<'_>, claims: &[StoredClaim]) -> AppResult<()> {

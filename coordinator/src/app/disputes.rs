@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use gainsay_commitment::{Canonical, DisputeId, Signed};
+use gainsay_commitment::{Canonical, DisputeId, PartyId, Signed};
 use gainsay_protocol::ledger as rules;
 use gainsay_protocol::lifecycle::ClaimState;
 use gainsay_protocol::{
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::jobs::{decode_claim, decode_job};
 use super::money::require_free;
-use super::work::{About, Work, retrying};
+use super::work::{About, Each, Work, retrying};
 use super::{App, AppError, AppResult, DisputeView, EntryView};
 use crate::bus::Topic;
 use crate::store::bonds::{self, StoredBond};
@@ -147,8 +147,20 @@ impl App {
     /// Bytes, signature, no such dispute, or the rules. A refused move changes nothing but the count of refusals.
     pub async fn post_move(&self, dispute: DisputeId, signed: &[u8]) -> AppResult<DisputeView> {
         let made = authenticated(signed)?;
+        self.require_player(dispute, made.signed().signer()).await?;
         retrying(|| self.play(dispute, &made, signed)).await?;
         self.dispute(dispute).await
+    }
+
+    /// Refuses the move of whoever has no part in the dispute, before anything is locked for it.
+    async fn require_player(&self, id: DisputeId, mover: PartyId) -> AppResult<()> {
+        let mut conn = self.connection().await?;
+        let found = disputes::get(&mut conn, id).await?.ok_or(AppError::UnknownDispute(id))?;
+        if [found.dispute.worker(), found.dispute.challenger()].contains(&mover) {
+            Ok(())
+        } else {
+            Err(refused(&Refusal::ForeignSigner))
+        }
     }
 
     async fn play(&self, id: DisputeId, made: &Authentic, signed: &[u8]) -> AppResult<()> {
@@ -278,23 +290,23 @@ impl App {
         let now = clock::now(&mut conn).await?;
         let expired = disputes::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
         drop(conn);
-        let mut done = Ok(());
+        let mut each = Each::default();
         for id in &expired {
-            done = done.and(retrying(|| self.expire(*id)).await);
+            each.note(retrying(|| self.expire(*id)).await);
         }
-        done.map(|()| expired.len())
+        each.count()
     }
 
-    async fn expire(&self, id: DisputeId) -> AppResult<()> {
+    async fn expire(&self, id: DisputeId) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
         let (records, mut stored) = self.lock_dispute(&mut work, id).await?;
         let now = work.now().await?;
         // Looked up without locks: a move or another coordinator may have come first.
-        let Some(entry) = stored.dispute.timeout(now) else { return Ok(()) };
+        let Some(entry) = stored.dispute.timeout(now) else { return Ok(0) };
         disputes::update(&mut work.tx, stored.job, &stored.dispute).await?;
         self.append(&mut work, stored.job, &stored.dispute, &[entry]).await?;
         self.carry_out(&mut work, &records.job, &records.claim, &stored).await?;
-        work.finish().await
+        work.finish().await.map(|()| 1)
     }
 
     /// Locks worker, job and claim, in the order that all transactions keep.

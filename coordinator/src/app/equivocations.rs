@@ -38,7 +38,7 @@ pub struct Conviction {
 
 impl App {
     /// Takes two signed claims of one lease (`Equivocation` bytes) from anyone who is registered. The first who brings
-    /// them is the prover, and gets the prover's share of the stake.
+    /// them gets the prover's share of the stake, unless somebody was disputing the claim already and was right.
     ///
     /// # Errors
     /// Bytes and signatures; no such lease; the lease has no claim yet; the worker was convicted of it before.
@@ -78,7 +78,9 @@ impl App {
         let recorded = stored.as_ref().map(|claim| claim.id);
         let other = if recorded == Some(second.body.id()) { first } else { second };
         let bytes = other.to_bytes();
-        let guilt = Guilt { lease: id, worker, second: other, bytes: &bytes, reporter: Some(reporter) };
+        // Who reports a worker of its own has shown nothing that it could not have shown before.
+        let reporter = Some(reporter).filter(|reporter| *reporter != lease.owner);
+        let guilt = Guilt { lease: id, worker, second: other, bytes: &bytes, reporter };
         if !self.convict(&mut work, &job, stored.as_ref(), &guilt).await? {
             return Err(AppError::Equivocation(id));
         }
@@ -108,11 +110,8 @@ impl App {
         });
         work.event("equivocation", about.party(guilt.worker), details);
         if let Some(claim) = stored.filter(|claim| claim.state == ClaimState::Pending) {
-            let rejection = Rejection {
-                because: RejectedBecause::Equivocation,
-                dispute: None,
-                beneficiary: reporter.unwrap_or(job.submitter),
-            };
+            let rejection =
+                Rejection { because: RejectedBecause::Equivocation, dispute: None, beneficiary: reporter };
             self.reject_claim(work, job, claim, &rejection).await?;
         }
         self.suspend(work, guilt.worker, about).await?;

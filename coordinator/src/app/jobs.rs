@@ -170,7 +170,7 @@ impl App {
         Ok(views)
     }
 
-    /// Withdraws a job that no worker has, and returns its escrow.
+    /// Withdraws a job that no worker has, and returns its escrow. Withdrawn before: the same answer.
     ///
     /// # Errors
     /// There is none of this id, or a worker has it, or it is decided.
@@ -183,6 +183,9 @@ impl App {
         let mut work = Work::begin(self).await?;
         let stored = jobs::lock(&mut work.tx, id).await?;
         let stored = stored.filter(|stored| stored.submitter == submitter).ok_or(AppError::UnknownJob(id))?;
+        if stored.state == JobState::Cancelled {
+            return Ok(());
+        }
         let next = job_transition(stored.state, JobEvent::Cancelled)
             .ok_or(AppError::NotCancellable { job: id, state: stored.state.name() })?;
         refund(&mut work, &stored, next).await?;

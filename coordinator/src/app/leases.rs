@@ -11,13 +11,22 @@ use tokio::time::Instant;
 
 use super::jobs::LOOK_AGAIN;
 use super::money::require_free;
-use super::work::{About, Work, retrying};
+use super::work::{About, Each, Work, retrying};
 use super::{App, AppError, AppResult, LeaseGrant};
 use crate::bus::Topic;
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
 use crate::store::{self, clock};
+
+/// What a look at the queue does where another transaction has the worker locked.
+#[derive(Debug, Clone, Copy)]
+enum Locking {
+    /// Waits for it.
+    Waits,
+    /// Finds nothing.
+    Skips,
+}
 
 impl App {
     /// The oldest job of the first of these models that has one for this worker, or none after `wait`. Locks stake.
@@ -33,7 +42,7 @@ impl App {
     ) -> AppResult<Option<LeaseGrant>> {
         let until = Instant::now() + wait;
         let mut news = self.bus().subscribe(Topic::Queue).await;
-        let mut grant = retrying(|| self.lease_now(worker, models)).await?;
+        let mut grant = retrying(|| self.lease_now(worker, models, Locking::Waits)).await?;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if grant.is_some() || left.is_zero() {
@@ -45,19 +54,33 @@ impl App {
     }
 
     /// A job wakes every worker that waits, and one gets it: so they look a few at a time, and those who find the
-    /// queue empty again have asked one question and opened no transaction.
+    /// queue empty again have asked one question and opened no transaction. Whoever is busy with another of its requests
+    /// does not keep the others from looking: it looks again later.
     async fn lease_if_queued(&self, worker: PartyId, models: &[ModelId]) -> AppResult<Option<LeaseGrant>> {
         let _turn = self.lease_turn().await;
         let mut conn = self.connection().await?;
         let queued = jobs::is_any_queued(&mut conn, models).await?;
         drop(conn);
-        if queued { retrying(|| self.lease_now(worker, models)).await } else { Ok(None) }
+        if queued { retrying(|| self.lease_now(worker, models, Locking::Skips)).await } else { Ok(None) }
     }
 
-    async fn lease_now(&self, worker: PartyId, models: &[ModelId]) -> AppResult<Option<LeaseGrant>> {
+    async fn lease_now(
+        &self,
+        worker: PartyId,
+        models: &[ModelId],
+        locking: Locking,
+    ) -> AppResult<Option<LeaseGrant>> {
         let mut work = Work::begin(self).await?;
-        let found = parties::lock_worker(&mut work.tx, worker).await?;
-        let agent = found.ok_or(AppError::UnknownParty { party: worker, role: "worker" })?;
+        let agent = match locking {
+            Locking::Waits => {
+                let found = parties::lock_worker(&mut work.tx, worker).await?;
+                found.ok_or(AppError::UnknownParty { party: worker, role: "worker" })?
+            }
+            Locking::Skips => match parties::try_lock_worker(&mut work.tx, worker).await? {
+                Some(agent) => agent,
+                None => return Ok(None),
+            },
+        };
         if agent.suspended.is_some() {
             return Err(AppError::WorkerSuspended(worker));
         }
@@ -137,27 +160,27 @@ impl App {
         let now = clock::now(&mut conn).await?;
         let expired = leases::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
         drop(conn);
-        let mut done = Ok(());
+        let mut each = Each::default();
         for (lease, job, worker) in &expired {
-            done = done.and(retrying(|| self.lose_lease(*lease, *job, *worker)).await);
+            each.note(retrying(|| self.lose_lease(*lease, *job, *worker)).await);
         }
-        done.map(|()| expired.len())
+        each.count()
     }
 
-    async fn lose_lease(&self, lease: LeaseId, job: JobId, worker: PartyId) -> AppResult<()> {
+    async fn lose_lease(&self, lease: LeaseId, job: JobId, worker: PartyId) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
         parties::lock_worker(&mut work.tx, worker).await?;
-        let Some(job) = jobs::lock(&mut work.tx, job).await? else { return Ok(()) };
-        let Some(lease) = leases::lock(&mut work.tx, lease).await? else { return Ok(()) };
+        let Some(job) = jobs::lock(&mut work.tx, job).await? else { return Ok(0) };
+        let Some(lease) = leases::lock(&mut work.tx, lease).await? else { return Ok(0) };
         let now = work.now().await?;
         // Looked up without locks: a heartbeat, a claim or another coordinator may have come first.
         if lease.state != LeaseState::Held || now < lease.expires {
-            return Ok(());
+            return Ok(0);
         }
         let next = job_transition(job.state, JobEvent::LeaseLost).expect("a leased job can lose its lease");
         assert_eq!(next, JobState::Submitted, "a lost lease puts its job back into the queue");
         leases::end(&mut work.tx, &lease, LeaseState::Lost, now).await?;
-        jobs::set_state(&mut work.tx, job.id, next).await?;
+        jobs::requeue(&mut work.tx, job.id, now).await?;
         let about = About::job(job.id).party(worker);
         // The stake may have been locked when it was smaller than today's fee.
         let mut parameters = self.config().parameters.clone();
@@ -167,6 +190,6 @@ impl App {
         work.event("lease_lost", about, details);
         work.wake(Topic::Queue);
         work.wake(Topic::Job(job.id));
-        work.finish().await
+        work.finish().await.map(|()| 1)
     }
 }

@@ -15,6 +15,8 @@ use crate::store::{Connection, StoreError, voids};
 
 /// Decoded models kept in memory; beyond it they are decoded anew.
 const CACHED_MODELS_MAX: usize = 256;
+/// What a manifest is called that does not decode or fit the rules.
+const MANIFEST: &str = "a manifest";
 /// Bytes of one file, whatever a manifest says.
 const FILE_BYTES_MAX: u64 = 16 << 30;
 
@@ -76,7 +78,7 @@ impl App {
         models::manifest(&mut conn, id).await?.ok_or(AppError::UnknownModel(id))
     }
 
-    /// All models, oldest first.
+    /// All models whose manifests fit the rules, oldest first.
     ///
     /// # Errors
     /// The database.
@@ -84,7 +86,14 @@ impl App {
         let mut conn = self.connection().await?;
         let mut views = Vec::new();
         for stored in models::list(&mut conn).await? {
-            views.push(self.model_view(&mut conn, &stored).await?);
+            match self.model_view(&mut conn, &stored).await {
+                Ok(view) => views.push(view),
+                // A manifest of long ago that today's rules refuse serves nobody, and hides no other model.
+                Err(AppError::Store(StoreError::Corrupt { what: MANIFEST })) => {
+                    tracing::warn!(model = %stored.id, "a manifest on record does not fit the rules of today");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(views)
     }
@@ -108,7 +117,7 @@ impl App {
             return Ok(model);
         }
         let manifest = models::manifest(conn, id).await?.ok_or(AppError::UnknownModel(id))?;
-        let corrupt = StoreError::Corrupt { what: "a manifest" };
+        let corrupt = StoreError::Corrupt { what: MANIFEST };
         let Ok(manifest) = Manifest::from_bytes(&manifest) else { return Err(corrupt.into()) };
         let Ok(model) = manifest.validate() else { return Err(corrupt.into()) };
         let model = Arc::new(model);

@@ -1,15 +1,13 @@
 //! What follows from the end of a dispute: rejection, suspension, bonds, payout.
 
-use std::collections::HashMap;
-
 use gainsay_commitment::{DisputeId, PartyId};
-use gainsay_protocol::ledger::{self as rules, ConvictionPayout, Forfeit, PriorOpening, confirmed_openers};
+use gainsay_protocol::ledger::{self as rules, ConvictionPayout, Forfeit, Grounds, confirmed_openers};
 use gainsay_protocol::lifecycle::{JobState, job_transition, longest_decision_ms, rejection, window_closes};
-use gainsay_protocol::{Closing, Effect, Open, OwnerId, ServiceTime};
+use gainsay_protocol::{Cause, Closing, Effect, OwnerId, ServiceTime};
 use serde_json::json;
 
 use super::jobs::{decode_claim, refund};
-use super::work::{About, Work, retrying};
+use super::work::{About, Each, Work, retrying};
 use super::{App, AppResult};
 use crate::bus::Topic;
 use crate::store::bonds::{self, BondEnd};
@@ -17,13 +15,13 @@ use crate::store::claims::{self, RejectedBecause, Settlement, StoredClaim};
 use crate::store::disputes::{self, StoredDispute};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::ledger::{self, HoldCause, HoldEnd, StoredHold};
-use crate::store::{StoreError, clock, parties};
+use crate::store::{StoreError, clock, parties, voids};
 
-/// Why a claim is rejected, and who earns by it.
+/// Why a claim is rejected, and who has shown that it is wrong; none where its worker convicted itself.
 pub(super) struct Rejection {
     pub(super) because: RejectedBecause,
     pub(super) dispute: Option<DisputeId>,
-    pub(super) beneficiary: OwnerId,
+    pub(super) beneficiary: Option<OwnerId>,
 }
 
 impl App {
@@ -40,11 +38,14 @@ impl App {
         for effect in ended.dispute.effects() {
             match effect {
                 Effect::RejectClaim { prover, .. } => {
-                    let rejection = Rejection {
-                        because: RejectedBecause::Dispute,
-                        dispute: Some(id),
-                        beneficiary: owner_of(work, prover).await?,
+                    // Who waited while the worker's clock ran out has shown nothing.
+                    let cause = ended.dispute.outcome().map(|outcome| outcome.cause);
+                    let beneficiary = match cause {
+                        Some(Cause::Proof { .. }) => Some(owner_of(work, prover).await?),
+                        _ => None,
                     };
+                    let rejection =
+                        Rejection { because: RejectedBecause::Dispute, dispute: Some(id), beneficiary };
                     // Closes the other disputes on the claim too: it cannot be rejected while one is open.
                     self.reject_claim(work, job, claim, &rejection).await?;
                 }
@@ -117,7 +118,8 @@ impl App {
         jobs::count_attempt(&mut work.tx, job.id).await?;
         let attempts = job.attempts.saturating_add(1);
         if next == JobState::Submitted {
-            jobs::set_state(&mut work.tx, job.id, next).await?;
+            let now = work.now().await?;
+            jobs::requeue(&mut work.tx, job.id, now).await?;
             work.event("job_requeued", About::job(job.id), json!({ "attempts": attempts }));
             work.wake(Topic::Queue);
             work.wake(Topic::Job(job.id));
@@ -194,7 +196,7 @@ impl App {
             job: claim.job,
             claim: claim.id,
             dispute: Some(dispute),
-            beneficiary: claim.owner,
+            beneficiary: Some(claim.owner),
             amount: bond.amount,
             release: now.plus(self.config().parameters.hold_ms),
         };
@@ -216,18 +218,20 @@ impl App {
         let overdue = ServiceTime(now.0.saturating_sub_unsigned(longest));
         let due = ledger::due_holds(&mut conn, now, overdue, self.config().limits.reconcile_batch).await?;
         drop(conn);
-        let mut done = Ok(());
+        let mut each = Each::default();
         for hold in &due {
-            // Each in a transaction of its own: one that cannot be paid must not keep the others from it.
-            done = done.and(retrying(|| self.pay_out(hold)).await);
+            each.note(retrying(|| self.pay_out(hold)).await);
         }
-        done.map(|()| due.len())
+        each.count()
     }
 
-    async fn pay_out(&self, hold: &StoredHold) -> AppResult<()> {
+    async fn pay_out(&self, hold: &StoredHold) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
-        if !ledger::lock_hold(&mut work.tx, hold).await? {
-            return Ok(());
+        // From here on no profile is withdrawn until this is committed: nothing of a withdrawn one is paid out.
+        voids::lock_shared(&mut work.tx).await?;
+        let withdrawn = voids::is_of_withdrawn(&mut work.tx, hold.job).await?;
+        if (withdrawn && !hold.is_of_equivocation()) || !ledger::lock_hold(&mut work.tx, hold).await? {
+            return Ok(0);
         }
         let now = work.now().await?;
         match hold.cause {
@@ -235,7 +239,7 @@ impl App {
             HoldCause::Bond => self.pay_forfeit(&mut work, hold),
         }
         ledger::end_hold(&mut work.tx, hold, HoldEnd::Released, now).await?;
-        work.finish().await
+        work.finish().await.map(|()| 1)
     }
 
     async fn pay_conviction(&self, work: &mut Work<'_>, hold: &StoredHold) -> AppResult<()> {
@@ -246,18 +250,19 @@ impl App {
             claim: hold.claim,
             stake: hold.amount,
             submitter: job.submitter,
-            prover: hold.beneficiary,
+            grounds: grounds(hold),
             confirmed_openers: &openers,
         };
         let about = About { dispute: hold.dispute, ..About::claim(hold.job, hold.claim) };
         work.post(about, rules::pay_conviction(&payout, &self.config().parameters));
-        work.event("stake_paid_out", about, json!({ "amount": hold.amount.0, "refunds": openers.len() }));
+        work.event("stake_paid_out", about, json!({ "amount": hold.amount.0, "openers": openers.len() }));
         Ok(())
     }
 
     fn pay_forfeit(&self, work: &mut Work<'_>, hold: &StoredHold) {
         let dispute = hold.dispute.expect("a bond is lost with a dispute");
-        let forfeit = Forfeit { dispute, bond: hold.amount, worker: hold.beneficiary };
+        let worker = hold.beneficiary.expect("a lost bond is due to the worker that was disputed");
+        let forfeit = Forfeit { dispute, bond: hold.amount, worker };
         let about = About::claim(hold.job, hold.claim).dispute(dispute);
         work.post(about, rules::pay_forfeit(&forfeit, &self.config().parameters));
         work.event("bond_paid_out", about, json!({ "amount": hold.amount.0 }));
@@ -282,36 +287,29 @@ async fn return_bond_if_idle(work: &mut Work<'_>, challenger: PartyId, worker: P
     Ok(())
 }
 
-/// The owners of earlier openers of disputes on a convicted claim whom the accepted claim confirms.
+/// The owners who share in a conviction as openers of disputes on the claim.
 async fn confirmed_owners(
     work: &mut Work<'_>,
     hold: &StoredHold,
     job: &StoredJob,
 ) -> AppResult<Vec<OwnerId>> {
-    let (Some(dispute), JobState::Finalized, Some(accepted)) = (hold.dispute, job.state, job.claim) else {
-        return Ok(Vec::new());
+    let accepted = match (job.state, job.claim) {
+        (JobState::Finalized, Some(accepted)) => {
+            let gone = || StoreError::Corrupt { what: "an accepted claim" };
+            let accepted = claims::get(&mut work.tx, accepted).await?.ok_or_else(gone)?;
+            Some(decode_claim(&accepted)?.body)
+        }
+        _ => None,
     };
-    let gone = || StoreError::Corrupt { what: "an accepted claim" };
-    let accepted = claims::get(&mut work.tx, accepted).await?.ok_or_else(gone)?;
-    let accepted = decode_claim(&accepted)?.body;
-    let openers = disputes::openers(&mut work.tx, hold.job, hold.claim).await?;
-    let proving = openers.iter().position(|opener| opener.dispute == dispute).unwrap_or(0);
-    let openings: Vec<PriorOpening> = openers
-        .iter()
-        .enumerate()
-        .map(|(place, opener)| PriorOpening {
-            open: Open {
-                claim: hold.claim,
-                challenger: opener.challenger,
-                layer: opener.layer,
-                commitment: opener.commitment,
-            },
-            is_earlier: place < proving,
-        })
-        .collect();
-    let prover =
-        openers.get(proving).map_or_else(|| PartyId::from_bytes([0; 32]), |opener| opener.challenger);
-    let owners: HashMap<PartyId, OwnerId> =
-        openers.iter().map(|opener| (opener.challenger, opener.owner)).collect();
-    Ok(confirmed_openers(&openings, prover, &accepted).iter().map(|party| owners[party]).collect())
+    let openings = disputes::openings(&mut work.tx, hold.job, hold.claim).await?;
+    Ok(confirmed_openers(&openings, accepted.as_ref()))
+}
+
+/// What the conviction behind a held stake rests on.
+fn grounds(hold: &StoredHold) -> Grounds {
+    match (hold.dispute, hold.beneficiary) {
+        (Some(_), Some(prover)) => Grounds::Proof { prover },
+        (Some(_), None) => Grounds::Silence,
+        (None, reporter) => Grounds::Equivocation { reporter },
+    }
 }

@@ -5,15 +5,15 @@
 //! request itself, or any coordinator's next round. So a crash in between costs nothing but time, and a job that was
 //! being submitted meanwhile is found as well.
 
-use gainsay_commitment::PartyId;
-use gainsay_program::ArithmeticProfile;
+use gainsay_commitment::{Canonical as _, PartyId};
+use gainsay_program::{ArithmeticProfile, Manifest};
 use gainsay_protocol::ledger as rules;
 use gainsay_protocol::lifecycle::{JobEvent, JobState, job_transition};
 use gainsay_protocol::{Closing, JobId, MAX_REASON_BYTES, ServiceTime, VoidStatement};
 use serde_json::json;
 
 use super::jobs::refund;
-use super::work::{About, Work, retrying};
+use super::work::{About, Each, Work, retrying};
 use super::{App, AppError, AppResult};
 use crate::bus::Topic;
 use crate::store::leases::{self, LeaseState};
@@ -78,8 +78,15 @@ impl App {
         voids::insert(&mut work.tx, &stored).await?;
         let mut withdrawn = Vec::new();
         for model in models::list(&mut work.tx).await? {
-            if self.validated(&mut work.tx, model.id).await?.manifest().arithmetic == profile {
-                withdrawn.push(model.id);
+            // The rules of today need not take a manifest of long ago, but which arithmetic it names can be read. What
+            // cannot even be decoded serves nobody, and must not keep the others from being withdrawn.
+            let manifest = models::manifest(&mut work.tx, model.id).await?.unwrap_or_default();
+            match Manifest::from_bytes(&manifest) {
+                Ok(manifest) if manifest.arithmetic == profile => withdrawn.push(model.id),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(model = %model.id, %error, "a manifest on record does not decode")
+                }
             }
         }
         models::withdraw(&mut work.tx, &withdrawn).await?;
@@ -109,7 +116,8 @@ impl App {
         if voided { Err(AppError::ProfileVoided { arithmetic: profile.name() }) } else { Ok(()) }
     }
 
-    /// Gives back what is undecided of withdrawn profiles: a batch of jobs and of holds. How many were found.
+    /// Gives back what is undecided of withdrawn profiles: a batch of jobs and of holds. How many; as many as a batch
+    /// holds means that there may be more.
     ///
     /// # Errors
     /// The database.
@@ -119,19 +127,19 @@ impl App {
         let jobs = voids::jobs(&mut conn, batch).await?;
         let holds = ledger::holds_to_void(&mut conn, batch).await?;
         drop(conn);
-        let mut done = Ok(());
+        let mut each = Each::default();
         for job in &jobs {
-            done = done.and(retrying(|| self.void_job(*job)).await);
+            each.note(retrying(|| self.void_job(*job)).await);
         }
         for hold in &holds {
-            done = done.and(retrying(|| self.void_hold(hold)).await);
+            each.note(retrying(|| self.void_hold(hold)).await);
         }
-        done.map(|()| jobs.len() + holds.len())
+        each.count()
     }
 
-    async fn void_job(&self, id: JobId) -> AppResult<()> {
+    async fn void_job(&self, id: JobId) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
-        let Some(found) = jobs::get(&mut work.tx, id).await? else { return Ok(()) };
+        let Some(found) = jobs::get(&mut work.tx, id).await? else { return Ok(0) };
         // The worker is locked before the job, so it is looked up before; if the job has changed hands meanwhile, the
         // next round comes back to it.
         let lease = leases::held_on(&mut work.tx, id).await?;
@@ -143,16 +151,16 @@ impl App {
         if let Some(worker) = worker {
             parties::lock_worker(&mut work.tx, worker).await?;
         }
-        let Some(job) = jobs::lock(&mut work.tx, id).await? else { return Ok(()) };
+        let Some(job) = jobs::lock(&mut work.tx, id).await? else { return Ok(0) };
         if (job.state, job.claim) != (found.state, found.claim) {
-            return Ok(());
+            return Ok(0);
         }
-        let Some(next) = job_transition(job.state, JobEvent::Voided) else { return Ok(()) };
+        let Some(next) = job_transition(job.state, JobEvent::Voided) else { return Ok(0) };
         let now = work.now().await?;
         if job.state == JobState::Assigned {
-            let Some(lease) = lease else { return Ok(()) };
+            let Some(lease) = lease else { return Ok(0) };
             let held = leases::lock(&mut work.tx, lease.id).await?;
-            let Some(lease) = held.filter(|lease| lease.state == LeaseState::Held) else { return Ok(()) };
+            let Some(lease) = held.filter(|lease| lease.state == LeaseState::Held) else { return Ok(0) };
             leases::end(&mut work.tx, &lease, LeaseState::Voided, now).await?;
             let about = About::job(id).party(lease.worker);
             work.post(about, rules::unlock_stake(lease.owner, lease.stake));
@@ -168,16 +176,16 @@ impl App {
         }
         refund(&mut work, &job, next).await?;
         work.event("job_voided", About::job(id), json!({ "refunded": job.price.0 }));
-        work.finish().await
+        work.finish().await.map(|()| 1)
     }
 
-    async fn void_hold(&self, hold: &StoredHold) -> AppResult<()> {
+    async fn void_hold(&self, hold: &StoredHold) -> AppResult<usize> {
         let mut work = Work::begin(self).await?;
         let gone = || StoreError::Corrupt { what: "the claim of a hold" };
         let claim = claims::get(&mut work.tx, hold.claim).await?.ok_or_else(gone)?;
         parties::lock_worker(&mut work.tx, claim.worker).await?.ok_or_else(gone)?;
         if !ledger::lock_hold(&mut work.tx, hold).await? {
-            return Ok(());
+            return Ok(0);
         }
         let now = work.now().await?;
         ledger::end_hold(&mut work.tx, hold, HoldEnd::Voided, now).await?;
@@ -195,7 +203,7 @@ impl App {
             }
         }
         work.event("hold_voided", about, json!({ "amount": hold.amount.0 }));
-        work.finish().await
+        work.finish().await.map(|()| 1)
     }
 
     /// A worker that was suspended for what the faulty profile made of its claims works again.

@@ -146,6 +146,32 @@ fn log(events: &[NewEvent]) {
     }
 }
 
+/// What came of a batch whose rows each have a transaction of their own: one that fails does not keep the others from
+/// what is due to them.
+#[derive(Debug, Default)]
+pub(crate) struct Each {
+    done: usize,
+    failed: Option<AppError>,
+}
+
+impl Each {
+    /// Takes in how many a transaction has dealt with; none where another coordinator came first.
+    pub(crate) fn note(&mut self, outcome: AppResult<usize>) {
+        match outcome {
+            Ok(done) => self.done += done,
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
+        }
+    }
+
+    /// How many were dealt with. A batch that dealt with all that it may hold means that there may be more.
+    ///
+    /// # Errors
+    /// The first.
+    pub(crate) fn count(self) -> AppResult<usize> {
+        self.failed.map_or(Ok(self.done), Err)
+    }
+}
+
 /// How often a transaction that ended in a deadlock is tried in all.
 const TRIES: u32 = 4;
 

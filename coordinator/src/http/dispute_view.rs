@@ -6,7 +6,7 @@ use gainsay_api::disputes::{
 };
 use gainsay_api::parties::PartyView;
 use gainsay_api::wire::Base64;
-use gainsay_commitment::{DecodeError, NodeAddress};
+use gainsay_commitment::{Canonical, DecodeError, NodeAddress};
 use gainsay_program::{OpPlace, Scope, ValidatedModel};
 use gainsay_protocol::{
     Action, Cause, Closing, Dispute, JobId, MoveKind, Outcome, Position, RevealContent, Role, ServiceTime,
@@ -72,7 +72,7 @@ pub(super) fn summary(
         },
         turn: dispute.turn().map(side),
         place: place(dispute.position(), model),
-        challenger_commitment: dispute.opening().commitment,
+        challenger_commitment: dispute.for_the_public().challenger_commitment(),
         move_count: u32::try_from(dispute.next_seq()).unwrap_or(u32::MAX),
         challenger_clock_ms: clock(Role::Challenger),
         worker_clock_ms: clock(Role::Worker),
@@ -93,7 +93,7 @@ pub(super) fn dispute(
 ) -> Result<WireDispute, DecodeError> {
     let moves = moves(view, fold, model, &parties)?;
     let summary = summary(fold, view.job, view.opened_at, model, parties, now);
-    Ok(WireDispute { summary, moves, encoded: Base64(view.fold.clone()) })
+    Ok(WireDispute { summary, moves, encoded: Base64(fold.for_the_public().to_bytes()) })
 }
 
 /// A place in words.

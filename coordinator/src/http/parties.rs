@@ -124,6 +124,6 @@ fn registered(id: PartyId, name: String, role: Role, owner: OwnerId) -> HttpResp
 /// Registration needs no earlier one, so that only the address can be held to a rate.
 pub(super) async fn limit(request: &HttpRequest, state: &HttpState) -> Result<(), ApiError> {
     let address = peer::client(request, &state.config.trusted_proxies);
-    let address = address.map(|address| address.to_string()).unwrap_or_default();
+    let address = address.map(|address| peer::site(address).to_string()).unwrap_or_default();
     state.admit(format!("register:{address}"), state.config.registrations, "registrations").await
 }

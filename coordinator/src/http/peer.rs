@@ -1,7 +1,7 @@
 //! Whose address a request comes from, behind proxies that are trusted to say so.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
@@ -64,6 +64,15 @@ pub(super) fn client(request: &HttpRequest, trusted: &[Network]) -> Option<IpAdd
     Some(nearest_stranger(peer, &said, trusted))
 }
 
+/// What is held to a rate as one client: an address, and of version 6 all that share its first 64 bits, which is what a
+/// single subscriber is given and may draw any number of addresses from.
+pub(super) fn site(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 fn nearest_stranger(peer: IpAddr, said: &[&str], trusted: &[Network]) -> IpAddr {
     let mut nearest = peer;
     for said in said.iter().rev().take(HOPS_MAX) {
@@ -107,6 +116,15 @@ mod tests {
         for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/-1", "host"] {
             assert_eq!(text.parse::<Network>(), Err(ParseNetworkError), "{text}");
         }
+    }
+
+    /// A subscriber has a whole network of version 6 addresses: as many limits as it likes, if each counted for itself.
+    #[test]
+    fn addresses_of_one_subscriber_count_as_one() {
+        let of = |text: &str| site(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:aaaa::1"), of("2001:db8:1:2:bbbb:cccc:dddd:eeee"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
     }
 
     /// Whoever could choose the address that its registrations count under would have no limit.

@@ -1,9 +1,10 @@
 //! Disputes: the fold, its countersigned log, and what was revealed.
 
-use gainsay_commitment::{
-    Canonical, ClaimId, DisputeId, MoveHash, PartyId, Signature, Signed, TensorCommitment,
+use gainsay_commitment::{Canonical, ClaimId, DisputeId, MoveHash, PartyId, Signature, Signed};
+use gainsay_protocol::ledger::Opening;
+use gainsay_protocol::{
+    Dispute, Entry, Event, JobId, Open, OwnerId, Reveal, Reveals, Role, ServiceTime, Verdict,
 };
-use gainsay_protocol::{Dispute, Entry, Event, JobId, OwnerId, Reveal, Reveals, Role, ServiceTime, Verdict};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -322,32 +323,35 @@ pub async fn expired(conn: &mut Connection, now: ServiceTime, limit: i64) -> Sto
 
 #[derive(FromRow)]
 struct OpenerRow {
-    dispute_id: Vec<u8>,
     challenger_id: Vec<u8>,
     owner_id: Uuid,
     layer: i32,
     commitment: Vec<u8>,
+    is_lost: bool,
 }
 
 impl OpenerRow {
-    fn read(self) -> StoreResult<Opener> {
-        Ok(Opener {
-            dispute: bytes("a dispute's id", &self.dispute_id)?,
-            challenger: bytes("a dispute's challenger", &self.challenger_id)?,
+    fn read(self, claim: ClaimId) -> StoreResult<Opening> {
+        Ok(Opening {
+            open: Open {
+                claim,
+                challenger: bytes("a dispute's challenger", &self.challenger_id)?,
+                layer: count("a dispute's layer", self.layer)?,
+                commitment: bytes("a dispute's commitment", &self.commitment)?,
+            },
             owner: OwnerId(self.owner_id.into_bytes()),
-            layer: count("a dispute's layer", self.layer)?,
-            commitment: bytes("a dispute's commitment", &self.commitment)?,
+            is_lost: self.is_lost,
         })
     }
 }
 
-/// Who opened the disputes on a claim, and what each said the layer should be. Oldest first.
+/// How the disputes on a claim were opened, and whether they were lost. Oldest first.
 ///
 /// # Errors
 /// The database.
-pub async fn openers(conn: &mut Connection, job: JobId, claim: ClaimId) -> StoreResult<Vec<Opener>> {
+pub async fn openings(conn: &mut Connection, job: JobId, claim: ClaimId) -> StoreResult<Vec<Opening>> {
     let rows: Vec<OpenerRow> = sqlx::query_as(
-        "select d.dispute_id, d.challenger_id, c.owner_id, d.layer, d.commitment
+        "select d.challenger_id, c.owner_id, d.layer, d.commitment, d.state = 'worker_wins' as is_lost
             from disputes d join challengers c using (challenger_id)
             where d.job_id = $1 and d.claim_id = $2
             order by d.opened_ms, d.created_at, d.dispute_id",
@@ -357,22 +361,7 @@ pub async fn openers(conn: &mut Connection, job: JobId, claim: ClaimId) -> Store
     .fetch_all(conn)
     .await
     .map_err(failed("list the openers of disputes"))?;
-    rows.into_iter().map(OpenerRow::read).collect()
-}
-
-/// Who opened a dispute, and what it said.
-#[derive(Debug, Clone, Copy)]
-pub struct Opener {
-    /// The dispute.
-    pub dispute: DisputeId,
-    /// Who.
-    pub challenger: PartyId,
-    /// Whose balances.
-    pub owner: OwnerId,
-    /// Which layer.
-    pub layer: u32,
-    /// What it should be.
-    pub commitment: TensorCommitment,
+    rows.into_iter().map(|row| row.read(claim)).collect()
 }
 
 // ── the log ─────────────────────────────────────────────────────────────────────────────────────────────────

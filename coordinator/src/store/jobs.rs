@@ -232,7 +232,21 @@ pub async fn lock_next(
     row.map(JobRow::read).transpose()
 }
 
-/// Moves a job that goes on: leased, or back in the queue at the place that its age gives it.
+/// Puts a job back at the end of the queue: one that ends every worker's lease must not keep the others from theirs.
+///
+/// # Errors
+/// The database.
+pub async fn requeue(conn: &mut Connection, id: JobId, at: ServiceTime) -> StoreResult<()> {
+    sqlx::query("update jobs set state = 'submitted', queued_ms = $2 where job_id = $1")
+        .bind(uuid(id.0))
+        .bind(at.0)
+        .execute(conn)
+        .await
+        .map_err(failed("put a job back into the queue"))?;
+    Ok(())
+}
+
+/// Moves a job that goes on.
 ///
 /// # Errors
 /// The database.

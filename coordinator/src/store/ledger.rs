@@ -260,8 +260,9 @@ pub struct StoredHold {
     pub claim: ClaimId,
     /// The dispute that decided; none for an equivocation.
     pub dispute: Option<DisputeId>,
-    /// Who gets what fixed parts leave.
-    pub beneficiary: OwnerId,
+    /// Who gets what fixed parts leave: the owner of the prover or reporter, or of the worker that was disputed wrongly.
+    /// None where a worker convicted itself, by silence or a second claim.
+    pub beneficiary: Option<OwnerId>,
     /// How much.
     pub amount: Amount,
     /// From when on it is paid out.
@@ -269,6 +270,13 @@ pub struct StoredHold {
 }
 
 impl StoredHold {
+    /// Whether it is the stake of a worker that signed two claims for one lease: guilt that no arithmetic explains, so
+    /// that it is paid out even where the profile was withdrawn.
+    #[must_use]
+    pub fn is_of_equivocation(&self) -> bool {
+        self.cause == HoldCause::Stake && self.dispute.is_none()
+    }
+
     fn holder(&self) -> StoreResult<Vec<u8>> {
         match (self.cause, self.dispute) {
             (HoldCause::Stake, _) => Ok(self.claim.to_bytes().to_vec()),
@@ -293,7 +301,7 @@ pub async fn insert_hold(conn: &mut Connection, hold: &StoredHold, at: ServiceTi
     .bind(uuid(hold.job.0))
     .bind(hold.claim.as_bytes().as_slice())
     .bind(hold.dispute.map(|id| id.as_bytes().to_vec()))
-    .bind(uuid(hold.beneficiary.0))
+    .bind(hold.beneficiary.map(|owner| uuid(owner.0)))
     .bind(hold.amount.0)
     .bind(at.0)
     .bind(hold.release.0)
@@ -309,7 +317,7 @@ struct HoldRow {
     job_id: Uuid,
     claim_id: Vec<u8>,
     dispute_id: Option<Vec<u8>>,
-    beneficiary_id: Uuid,
+    beneficiary_id: Option<Uuid>,
     amount: i64,
     release_ms: i64,
 }
@@ -323,14 +331,14 @@ impl HoldRow {
             job: JobId(self.job_id.into_bytes()),
             claim: bytes("a hold's claim", &self.claim_id)?,
             dispute: self.dispute_id.map(|id| bytes("a hold's dispute", &id)).transpose()?,
-            beneficiary: OwnerId(self.beneficiary_id.into_bytes()),
+            beneficiary: self.beneficiary_id.map(|id| OwnerId(id.into_bytes())),
             amount: Amount(self.amount),
             release: ServiceTime(self.release_ms),
         })
     }
 }
 
-/// Money held for claims on withdrawn models. Not locked.
+/// Money held for disputes on withdrawn models. Not locked.
 ///
 /// # Errors
 /// The database.
@@ -338,7 +346,7 @@ pub async fn holds_to_void(conn: &mut Connection, limit: i64) -> StoreResult<Vec
     let rows: Vec<HoldRow> = sqlx::query_as(
         "select h.cause, h.job_id, h.claim_id, h.dispute_id, h.beneficiary_id, h.amount, h.release_ms
             from holds h join claims c using (job_id, claim_id) join models m using (model_id)
-            where h.state = 'held' and m.state = 'voided'
+            where h.state = 'held' and m.state = 'voided' and h.dispute_id is not null
             order by h.holder limit $1",
     )
     .bind(limit)
@@ -349,7 +357,7 @@ pub async fn holds_to_void(conn: &mut Connection, limit: i64) -> StoreResult<Vec
 }
 
 /// Holds that are due: time is over, and for a stake, the job is decided or the time was over at `overdue` already;
-/// those of withdrawn models are passed over. Not locked: see [`lock_hold`].
+/// those of disputes on withdrawn models are passed over. Not locked: see [`lock_hold`].
 ///
 /// # Errors
 /// The database.
@@ -364,10 +372,10 @@ pub async fn due_holds(
             where state = 'held' and release_ms <= $1
                 and (cause = 'bond' or release_ms <= $2
                     or exists (select 1 from jobs j where j.job_id = holds.job_id and j.decided_ms is not null))
-                and not exists (
+                and (dispute_id is null or not exists (
                     select 1 from claims c join models m using (model_id)
                         where c.job_id = holds.job_id and c.claim_id = holds.claim_id and m.state = 'voided'
-                )
+                ))
             order by release_ms, holder limit $3",
     )
     .bind(now.0)

@@ -221,6 +221,22 @@ pub async fn lock_worker(conn: &mut Connection, key: PartyId) -> StoreResult<Opt
     row.map(AgentRow::read).transpose()
 }
 
+/// The same without waiting: none where another transaction holds the lock, or there is no such worker.
+///
+/// # Errors
+/// The database.
+pub async fn try_lock_worker(conn: &mut Connection, key: PartyId) -> StoreResult<Option<Agent>> {
+    let row: Option<AgentRow> = sqlx::query_as(
+        "select worker_id as agent_id, owner_id, name, device, suspended_ms from workers
+            where worker_id = $1 for no key update skip locked",
+    )
+    .bind(key.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await
+    .map_err(failed("try to lock a worker"))?;
+    row.map(AgentRow::read).transpose()
+}
+
 /// Suspends a worker that is not suspended yet; whether it did.
 ///
 /// # Errors

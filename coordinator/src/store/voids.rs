@@ -4,9 +4,10 @@ use gainsay_protocol::{JobId, ServiceTime};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Connection, StoreResult, failed};
+use super::{Connection, StoreResult, failed, uuid};
 
-/// Taken exclusively by whoever withdraws a profile, shared by whoever registers a model.
+/// Taken exclusively by whoever withdraws a profile, shared by whoever registers a model, makes claims final or pays out
+/// what is held.
 const LOCK: i64 = 0x6761_696e_766f_6964;
 
 /// A withdrawal on record.
@@ -96,6 +97,20 @@ pub async fn list(conn: &mut Connection) -> StoreResult<Vec<StoredVoid>> {
             .await
             .map_err(failed("list withdrawals"))?;
     Ok(rows.into_iter().map(StoredVoid::from).collect())
+}
+
+/// Whether the model of a job was withdrawn. With the [shared lock](lock_shared), it stays as it is.
+///
+/// # Errors
+/// The database.
+pub async fn is_of_withdrawn(conn: &mut Connection, job: JobId) -> StoreResult<bool> {
+    sqlx::query_scalar(
+        "select exists (select 1 from jobs join models m using (model_id) where job_id = $1 and m.state = 'voided')",
+    )
+    .bind(uuid(job.0))
+    .fetch_one(conn)
+    .await
+    .map_err(failed("look whether a job's model was withdrawn"))
 }
 
 /// Jobs of withdrawn models that are not decided. Not locked.

@@ -109,6 +109,15 @@ async fn a_flipped_bit_is_convicted_down_to_one_element() {
     let opened = open(&world, claim, &other.challenger, &honest).await;
     assert_eq!(opened.summary.turn, Some(Side::Worker));
     assert_eq!(opened.summary.challenger.name, "watcher's challenger");
+    // What the opener says the layer should be is nobody's to copy, in no form.
+    let layer = honest.layers()[opened.summary.place.layer as usize];
+    let hides = |view: &DisputeView| {
+        view.summary.challenger_commitment.is_none()
+            && !view.encoded.0.windows(32).any(|window| window == layer.as_bytes())
+    };
+    assert!(hides(&opened) && hides(&world.client.dispute(opened.summary.id).await.unwrap()));
+    let listed = world.client.disputes(&DisputeFilter::default()).await.unwrap();
+    assert_eq!(listed.disputes[0].challenger_commitment, None);
     let worker = (&world.owner.worker, &mut false_run);
     let ended = play(&world, opened, worker, (&other.challenger, &mut honest)).await;
 
@@ -116,6 +125,7 @@ async fn a_flipped_bit_is_convicted_down_to_one_element() {
     assert_eq!((decision.verdict, decision.reason), (Verdict::ChallengerWins, VerdictReason::Referee));
     assert_ne!(decision.claimed, decision.computed);
     assert_eq!(ended.summary.state, DisputeState::Decided);
+    assert_eq!(ended.summary.challenger_commitment, Some(layer));
     let kinds: Vec<MoveKind> = ended.moves.iter().map(|made| made.kind).collect();
     assert_eq!(kinds[..3], [MoveKind::Open, MoveKind::RevealOps, MoveKind::ChooseOp]);
     let last = ended.moves.last().expect("moves");

@@ -117,7 +117,7 @@ async fn a_second_claim_for_one_lease_convicts_without_dispute() {
     world.check().await;
     assert_eq!(world.system("held").await, parameters().stake_per_job);
 
-    // Nobody reported it but the worker itself: the submitter gets the reporter's share, and the worker nothing.
+    // Nobody reported it but the worker itself, and nobody disputed it: the treasury gets the share, the worker nothing.
     let honest = world.worker("honest").await;
     let grant = world.lease(&honest).await.expect("the job goes to another owner");
     world.post(&honest, &grant, Fault::None).await;

@@ -1,11 +1,13 @@
 use std::time::Duration;
 
-use gainsay_commitment::{Canonical, DisputeId, Signature, Signed, TensorCommitment};
+use gainsay_commitment::{Canonical, DisputeId, SecretKey, Signature, Signed, TensorCommitment};
 use gainsay_coordinator::app::{AppError, DisputeState, Finality, JobState};
 use gainsay_coordinator::reconcile::Round;
-use gainsay_coordinator::store::disputes;
+use gainsay_coordinator::store::{disputes, parties};
 use gainsay_protocol::toy::Fault;
-use gainsay_protocol::{Action, Amount, Choice, Dispute, EvidenceBundle, Role, SignedMove, Verdict};
+use gainsay_protocol::{
+    Action, Amount, Choice, Dispute, Equivocation, EvidenceBundle, Role, SignedMove, Verdict,
+};
 
 use crate::support::{Claimed, FUNDS, PRICE, Party, World, fault, parameters};
 
@@ -363,6 +365,133 @@ async fn an_earlier_opener_whom_the_accepted_claim_confirms_gets_its_refund() {
     assert_eq!(world.balance(fast.owner, "free").await, Amount(FUNDS.0 + prover));
 }
 
+/// A cheat's confederate, with two keys of another owner, was earlier and is as right: each owner is refunded once, by the
+/// order of openings, however many keys it has.
+#[tokio::test]
+async fn one_owners_many_keys_do_not_dilute_the_refunds_of_others() {
+    let world = World::with(|config| config.parameters.opener_refund_cap_ppm = 75_000).await;
+    let cheat = world.worker("cheat").await;
+    let (owner_key, owner) = world.provider("many").await;
+    let claimed = world.claimed(&cheat, fault(&world.builder)).await;
+    for name in ["one", "two", "three"] {
+        let key = SecretKey::generate();
+        world.app.register_challenger(owner_key.id(), key.id(), name).await.unwrap();
+        claimed.open(&world, &claimed.opening(&Party { key, owner }).unwrap()).await;
+        world.advance(1).await;
+    }
+    let (other, prover) = (world.challenger("other").await, world.challenger("prover").await);
+    claimed.open(&world, &claimed.opening(&other).unwrap()).await;
+    let id = claimed.open(&world, &claimed.opening(&prover).unwrap()).await;
+    claimed.play(&world, id, &cheat, &prover).await;
+    done_honestly(&world).await;
+    // A refund is 20,000 and all of them at most 30,000.
+    assert_eq!(world.balance(owner, "free").await, Amount(FUNDS.0 + 20_000));
+    assert_eq!(world.balance(other.owner, "free").await, Amount(FUNDS.0 + 10_000));
+    assert_eq!(world.balance(prover.owner, "free").await, Amount(FUNDS.0 + provers_share() - 30_000));
+}
+
+/// What a conviction leaves beside the fixed parts.
+fn provers_share() -> i64 {
+    let p = parameters();
+    stake().0 - stake().share(p.slash_to_treasury_ppm).0 - stake().share(p.slash_to_submitter_ppm).0
+}
+
+/// An honest worker of another owner does the job after all; then everything held is paid.
+async fn done_honestly(world: &World) {
+    let honest = world.worker("honest").await;
+    let grant = world.lease(&honest).await.unwrap();
+    world.post(&honest, &grant, Fault::None).await;
+    world.advance(parameters().window_ms + parameters().hold_ms).await;
+    world.reconcile().await;
+    world.reconcile().await;
+    assert_eq!(world.system("held").await, Amount::ZERO);
+}
+
+/// The confederate was first, has the longest clock against a worker that lets it win, and shows nothing.
+#[tokio::test]
+async fn who_wins_by_a_workers_silence_gains_nothing_unless_it_was_right() {
+    let world = World::new().await;
+    let cheat = world.worker("cheat").await;
+    let (confederate, honest) = (world.challenger("confederate").await, world.challenger("honest").await);
+    let claimed = world.claimed(&cheat, fault(&world.builder)).await;
+    let first = claimed.open(&world, &claimed.opening_of(&confederate, 0, [9; 32].into())).await;
+    world.advance(1).await;
+    let second = claimed.open(&world, &claimed.opening(&honest).unwrap()).await;
+    world.advance(parameters().worker_allowance_ms - 1).await;
+    world.reconcile().await;
+    assert_eq!(state(&world, first).await, DisputeState::Ended(Verdict::ChallengerWins));
+    assert_eq!(state(&world, second).await, DisputeState::Ended(Verdict::Moot));
+    done_honestly(&world).await;
+    assert_eq!(world.balance(confederate.owner, "free").await, FUNDS);
+    assert_eq!(world.balance(honest.owner, "free").await, Amount(FUNDS.0 + provers_share()));
+}
+
+/// A confederate that has run the job itself shares with whoever else was right, and takes nothing from it by being first.
+#[tokio::test]
+async fn a_silent_workers_stake_is_shared_by_all_who_were_right() {
+    let world = World::new().await;
+    let cheat = world.worker("cheat").await;
+    let (confederate, honest) = (world.challenger("confederate").await, world.challenger("honest").await);
+    let claimed = world.claimed(&cheat, fault(&world.builder)).await;
+    claimed.open(&world, &claimed.opening(&confederate).unwrap()).await;
+    world.advance(1).await;
+    claimed.open(&world, &claimed.opening(&honest).unwrap()).await;
+    world.advance(parameters().worker_allowance_ms - 1).await;
+    world.reconcile().await;
+    done_honestly(&world).await;
+    for opener in [&confederate, &honest] {
+        assert_eq!(world.balance(opener.owner, "free").await, Amount(FUNDS.0 + provers_share() / 2));
+    }
+}
+
+/// About to be convicted, the worker sends a second claim, itself or by a confederate: who was disputing it loses nothing.
+#[tokio::test]
+async fn equivocation_does_not_rob_who_was_about_to_prove_the_claim_wrong() {
+    for reported in [false, true] {
+        let world = World::new().await;
+        let cheat = world.worker("cheat").await;
+        let (honest, wrong) = (world.challenger("honest").await, world.challenger("wrong").await);
+        world.submit().await;
+        let grant = world.lease(&cheat).await.unwrap();
+        let claimed = world.post(&cheat, &grant, fault(&world.builder)).await;
+        claimed.open(&world, &claimed.opening_of(&wrong, 0, [9; 32].into())).await;
+        let id = claimed.open(&world, &claimed.opening(&honest).unwrap()).await;
+        let second = world.claim_for(&cheat, &grant, &world.builder.build(Fault::None, 1));
+        if reported {
+            let confederate = world.worker("confederate").await;
+            let pair = Equivocation::new(claimed.claim.clone(), second).to_bytes();
+            world.app.report_equivocation(confederate.id(), &pair).await.unwrap();
+            world.check().await;
+            done_honestly(&world).await;
+            assert_eq!(world.balance(confederate.owner, "free").await, FUNDS);
+        } else {
+            let refused = world.app.post_claim(&second.to_bytes()).await;
+            assert!(matches!(refused, Err(AppError::Equivocation(_))), "{refused:?}");
+            done_honestly(&world).await;
+        }
+        assert_eq!(state(&world, id).await, DisputeState::Ended(Verdict::Moot));
+        assert_eq!(world.balance(cheat.owner, "free").await, Amount(FUNDS.0 - stake().0));
+        assert_eq!(world.balance(honest.owner, "free").await, Amount(FUNDS.0 + provers_share()));
+        assert_eq!(world.balance(wrong.owner, "free").await, FUNDS);
+    }
+}
+
+/// Whoever could make the service lock a dispute's rows could run its parties' clocks down.
+#[tokio::test]
+async fn a_stranger_is_refused_before_anything_is_locked_for_its_move() {
+    let world = World::new().await;
+    let (cheat, challenger) = (world.worker("cheat").await, world.challenger("challenger").await);
+    let stranger = world.worker("stranger").await;
+    let claimed = world.claimed(&cheat, fault(&world.builder)).await;
+    let id = claimed.open(&world, &claimed.opening(&challenger).unwrap()).await;
+    let view = world.app.dispute(id).await.unwrap();
+    let foreign = claimed.next_move(&view, &stranger, &challenger).unwrap().to_bytes();
+    let mut busy = world.pool.begin().await.unwrap();
+    parties::lock_worker(&mut busy, cheat.id()).await.unwrap();
+    let refused = world.app.post_move(id, &foreign).await;
+    assert!(matches!(refused, Err(AppError::MoveRefused { code: "foreign_signer", .. })), "{refused:?}");
+}
+
 #[tokio::test]
 async fn what_was_revealed_once_serves_every_dispute_on_the_claim() {
     let world = World::new().await;
@@ -491,7 +620,7 @@ async fn a_job_goes_to_another_owner_and_back_to_its_submitter_when_attempts_run
     let job = world.job(claimed.job).await;
     assert_eq!((job.state, job.attempts), (JobState::Refunded, 2));
     assert_eq!(world.balance(world.submitter, "free").await, FUNDS);
-    // No claim was accepted, so no opener is confirmed; the stakes are paid out all the same.
+    // No claim was accepted; the stakes are paid out all the same.
     world.advance(parameters().hold_ms).await;
     assert_eq!(world.reconcile().await.holds, 2);
     assert_eq!(world.system("held").await, Amount::ZERO);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use gainsay_commitment::{Canonical, Signature, Signed, TensorCommitment};
 use gainsay_coordinator::app::{AppError, ClaimState, DisputeState, Finality, JobState};
-use gainsay_coordinator::store::disputes;
+use gainsay_coordinator::store::{disputes, models, voids};
 use gainsay_program::ArithmeticProfile;
 use gainsay_protocol::toy::Fault;
 use gainsay_protocol::{Amount, Dispute, EvidenceBundle, Verdict, VoidStatement};
+use gainsay_testkit::until;
 use sqlx::Executor;
 
 use crate::support::{FUNDS, PRICE, World, fault, parameters};
@@ -100,6 +101,70 @@ async fn every_stake_bond_and_price_goes_back_where_it_came_from() {
     world.advance(10 * parameters().hold_ms).await;
     world.reconcile().await;
     assert_eq!(world.app.void_profile(F32, "another reason").await.unwrap(), void, "once is enough");
+}
+
+/// Two claims for one lease are guilt that no arithmetic explains.
+#[tokio::test]
+async fn a_withdrawal_does_not_give_back_what_equivocation_cost() {
+    let world = World::new().await;
+    let worker = world.worker("worker").await;
+    world.submit().await;
+    let grant = world.lease(&worker).await.unwrap();
+    world.post(&worker, &grant, Fault::None).await;
+    let second = world.claim_for(&worker, &grant, &world.builder.build(fault(&world.builder), 1));
+    assert!(matches!(world.app.post_claim(&second.to_bytes()).await, Err(AppError::Equivocation(_))));
+    world.app.void_profile(F32, "a fault").await.unwrap();
+    world.check().await;
+    let stake = parameters().stake_per_job;
+    assert_eq!(world.system("held").await, stake);
+    world.advance(parameters().hold_ms).await;
+    assert_eq!(world.reconcile().await.holds, 1);
+    assert_eq!(world.balance(worker.owner, "free").await, Amount(FUNDS.0 - stake.0));
+    let asked = world.app.lease(worker.id(), &[world.toy().model.id()], Duration::ZERO).await;
+    assert!(matches!(asked, Err(AppError::WorkerSuspended(_))), "{asked:?}");
+}
+
+/// The round that makes claims final has read them when the withdrawal is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_made_final_of_a_profile_that_is_being_withdrawn() {
+    let world = World::new().await;
+    let worker = world.worker("worker").await;
+    let claimed = world.claimed(&worker, Fault::None).await;
+    world.advance(parameters().window_ms).await;
+    let mut withdrawal = world.pool.begin().await.unwrap();
+    voids::lock(&mut withdrawal).await.unwrap();
+    models::withdraw(&mut withdrawal, &[world.toy().model.id()]).await.unwrap();
+    let app = world.app.clone();
+    let round = tokio::spawn(async move { app.finalize_claims().await });
+    let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+        and database = (select oid from pg_database where datname = current_database())";
+    until("the round waits for the withdrawal", async || {
+        (round.is_finished() || world.count(waits).await == 1).then_some(())
+    })
+    .await;
+    withdrawal.commit().await.unwrap();
+    assert_eq!(round.await.unwrap().unwrap(), 0);
+    assert_eq!(world.app.claim(claimed.id).await.unwrap().state, ClaimState::Pending);
+    assert_eq!(world.reconcile().await.voided, 1);
+    assert_eq!(world.balance(worker.owner, "free").await, FUNDS);
+}
+
+/// The rules for manifests may become stricter, and what is on record stays on record.
+#[tokio::test]
+async fn a_manifest_of_long_ago_keeps_neither_models_from_the_list_nor_profiles_from_withdrawal() {
+    let world = World::new().await;
+    world
+        .pool
+        .execute(
+            "insert into models (model_id, name, manifest, state, registered_ms)
+                values (sha256('old'), 'old', 'of another age', 'serving', 0)",
+        )
+        .await
+        .unwrap();
+    let listed = world.app.models().await.unwrap();
+    assert_eq!(listed.iter().map(|model| model.id).collect::<Vec<_>>(), [world.toy().model.id()]);
+    world.app.void_profile(F32, "a fault").await.unwrap();
+    assert!(!world.app.model(world.toy().model.id()).await.unwrap().is_serving());
 }
 
 #[tokio::test]

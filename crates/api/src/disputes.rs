@@ -221,9 +221,10 @@ pub struct DisputeSummary {
     pub turn: Option<Side>,
     /// How far it has narrowed.
     pub place: PlaceView,
-    /// The challenger's own commitment of the layer.
-    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::TensorCommitment))]
-    pub challenger_commitment: TensorCommitment,
+    /// The challenger's own commitment of the layer; null until the dispute is decided, so that nobody can copy it.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::TensorCommitment>))]
+    pub challenger_commitment: Option<TensorCommitment>,
     /// Accepted moves: the number that the next one must sign.
     pub move_count: u32,
     /// What is left of the challenger's allowance, in ms.

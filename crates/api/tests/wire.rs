@@ -380,7 +380,7 @@ fn disputes() {
         state: DisputeState::Decided,
         turn: None,
         place: place.clone(),
-        challenger_commitment: tensor(12),
+        challenger_commitment: Some(tensor(12)),
         move_count: 9,
         challenger_clock_ms: 100,
         worker_clock_ms: 200,

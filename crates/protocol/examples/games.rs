@@ -17,7 +17,7 @@ use gainsay_commitment::PartyId;
 use gainsay_program::Scope;
 use gainsay_protocol::{
     Amount, Cause, OwnerId, Parameters, Reveals, Verdict,
-    ledger::{self, Book, ConvictionPayout, Forfeit},
+    ledger::{self, Book, ConvictionPayout, Forfeit, Grounds},
     strategy::first_difference,
     toy::{
         ChallengerTwist, Credentials, Fault, Fixture, Game, GameOptions, HonestChallenger, HonestWorker,
@@ -228,8 +228,11 @@ fn settle(fixture: &Fixture, game: &Game) -> Result<(), String> {
             claim,
             stake: p.stake_per_job,
             submitter: SUBMITTER,
-            prover: CHALLENGER,
-            confirmed_openers: &[],
+            grounds: match game.outcome.cause {
+                Cause::Proof { .. } => Grounds::Proof { prover: CHALLENGER },
+                _ => Grounds::Silence,
+            },
+            confirmed_openers: &[CHALLENGER],
         };
         transactions.extend([
             ledger::convict(claim, WORKER, p.stake_per_job),

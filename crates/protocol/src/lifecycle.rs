@@ -178,10 +178,12 @@ pub fn may_lease(rerun_of_unfinalized_ms: u64, parameters: &Parameters) -> bool 
 }
 
 /// The longest that a job can take to be decided once it is first leased, in milliseconds of service time in which
-/// some worker is there to take it.
+/// some worker is there to take it. The suspension of its worker, which comes once, may start a claim's window anew just
+/// before it would have been decided.
 #[must_use]
 pub fn longest_decision_ms(parameters: &Parameters) -> u64 {
     let both = parameters.worker_allowance_ms.saturating_add(parameters.challenger_allowance_ms);
-    let attempt = parameters.lease_ms.saturating_add(parameters.window_ms).saturating_add(both);
+    let pending = parameters.window_ms.saturating_add(both);
+    let attempt = parameters.lease_ms.saturating_add(pending).saturating_add(pending);
     attempt.saturating_mul(parameters.attempts.into())
 }

@@ -313,5 +313,8 @@ fn work_is_withheld_from_a_worker_that_could_not_defend_it() {
     assert!(lifecycle::may_lease(500, &p));
     assert!(!lifecycle::may_lease(501, &p));
     assert_eq!(Closing::Void.verdict(), Verdict::Void);
+    // A lease, and a window with both allowances, which a suspension starts anew once.
+    let attempt = p.lease_ms + 2 * (p.window_ms + 1_000 + p.challenger_allowance_ms);
+    assert_eq!(lifecycle::longest_decision_ms(&p), u64::from(p.attempts) * attempt);
     assert_eq!(lifecycle::longest_decision_ms(&Parameters { window_ms: u64::MAX, ..p }), u64::MAX);
 }

@@ -4,8 +4,8 @@ use gainsay_commitment::{ClaimId, DisputeId, PartyId};
 use gainsay_protocol::{
     Amount, JobId, Open, OwnerId, PPM, Parameters,
     ledger::{
-        self, Account, Book, ConvictionPayout, Forfeit, Hold, LedgerError, PriorOpening, Refund, Settlement,
-        Transaction,
+        self, Account, Book, ConvictionPayout, Forfeit, Grounds, Hold, LedgerError, Opening, Refund,
+        Settlement, Transaction,
     },
     toy::{Fault, zoo},
 };
@@ -65,7 +65,7 @@ proptest! {
         let settlement =
             Settlement { job: JOB, submitter: SUBMITTER, worker: WORKER, escrowed: price, price: actual, stake };
         let payout = ConvictionPayout {
-            claim: CLAIM, stake, submitter: SUBMITTER, prover: CHALLENGER, confirmed_openers: &openers,
+            claim: CLAIM, stake, submitter: SUBMITTER, grounds: Grounds::Proof { prover: CHALLENGER }, confirmed_openers: &openers,
         };
         let delivered = Some((WORKER, actual));
         let refund = Refund { job: JOB, submitter: SUBMITTER, escrowed: price, delivered };
@@ -123,7 +123,7 @@ proptest! {
     ) {
         let openers: Vec<_> = (0..openers).map(|i| OwnerId([100 + i; 16])).collect();
         let payout = ConvictionPayout {
-            claim: CLAIM, stake, submitter: SUBMITTER, prover: CHALLENGER, confirmed_openers: &openers,
+            claim: CLAIM, stake, submitter: SUBMITTER, grounds: Grounds::Proof { prover: CHALLENGER }, confirmed_openers: &openers,
         };
         let paid = ledger::pay_conviction(&payout, &p).unwrap();
         prop_assert_eq!(gain(&paid, Account::Held(Hold::Stake(CLAIM))), -stake.0);
@@ -147,7 +147,7 @@ proptest! {
             Settlement { job: JOB, submitter: SUBMITTER, worker: WORKER, escrowed: a, price: b, stake: c };
         let openers = [WORKER, SUBMITTER];
         let payout = ConvictionPayout {
-            claim: CLAIM, stake: a, submitter: SUBMITTER, prover: CHALLENGER, confirmed_openers: &openers,
+            claim: CLAIM, stake: a, submitter: SUBMITTER, grounds: Grounds::Proof { prover: CHALLENGER }, confirmed_openers: &openers,
         };
         let refund = Refund { job: JOB, submitter: SUBMITTER, escrowed: a, delivered: Some((WORKER, b)) };
         let results = [
@@ -196,21 +196,70 @@ fn nobody_spends_what_is_not_there() {
 }
 
 #[test]
-fn only_earlier_openers_whose_commitment_is_confirmed_share_in_a_conviction() {
+fn only_openers_who_were_right_and_did_not_lose_share_in_a_conviction_each_owner_once() {
     let accepted = zoo::tiny().build(Fault::None, 0).claim().clone();
-    let [prover, right, wrong, late] = [1, 2, 3, 4].map(|byte| PartyId::from_bytes([byte; 32]));
-    let opening = |challenger, commitment, is_earlier| PriorOpening {
-        open: Open { claim: CLAIM, challenger, layer: 1, commitment },
-        is_earlier,
-    };
+    let [right, other, wrong, lost, late] = [1, 2, 3, 4, 5].map(|byte| OwnerId([byte; 16]));
     let truth = accepted.layers[1];
+    let opening = |owner: OwnerId, key: u8, commitment| Opening {
+        open: Open { claim: CLAIM, challenger: PartyId::from_bytes([key; 32]), layer: 1, commitment },
+        owner,
+        is_lost: owner == lost,
+    };
+    let mut beyond = opening(other, 9, truth);
+    beyond.open.layer = 99;
     let openings = [
-        opening(right, truth, true),
-        opening(right, truth, true),
-        opening(wrong, accepted.layers[0], true),
-        opening(prover, truth, true),
-        opening(late, truth, false),
-        PriorOpening { open: Open { layer: 99, ..opening(late, truth, true).open }, is_earlier: true },
+        opening(right, 1, truth),
+        opening(wrong, 2, accepted.layers[0]),
+        // Another key of the same owner.
+        opening(right, 3, truth),
+        opening(lost, 4, truth),
+        beyond,
+        opening(late, 5, truth),
     ];
-    assert_eq!(ledger::confirmed_openers(&openings, prover, &accepted), vec![right]);
+    assert_eq!(ledger::confirmed_openers(&openings, Some(&accepted)), vec![right, late]);
+    // Nothing was accepted: nobody can say who was right, but who lost is known.
+    assert_eq!(ledger::confirmed_openers(&openings, None), vec![right, wrong, other, late]);
+}
+
+/// A stake of 1,000: a quarter each to treasury and submitter, refunds of 60 within 100.
+fn paid(grounds: Grounds, openers: &[OwnerId]) -> Transaction {
+    let parameters = Parameters {
+        slash_to_treasury_ppm: 250_000,
+        slash_to_submitter_ppm: 250_000,
+        opener_refund_cap_ppm: 100_000,
+        opener_refund: Amount(60),
+        ..Parameters::default()
+    };
+    let stake = Amount(1_000);
+    let payout =
+        ConvictionPayout { claim: CLAIM, stake, submitter: SUBMITTER, grounds, confirmed_openers: openers };
+    ledger::pay_conviction(&payout, &parameters).unwrap()
+}
+
+#[test]
+fn refunds_go_by_the_order_of_openings_until_their_cap_is_used_up() {
+    let openers = [7, 8, 9].map(|byte| OwnerId([byte; 16]));
+    let paid = paid(Grounds::Proof { prover: CHALLENGER }, &openers);
+    assert_eq!(openers.map(|opener| gain(&paid, Account::Free(opener))), [60, 40, 0]);
+    assert_eq!(gain(&paid, Account::Free(CHALLENGER)), 400);
+}
+
+/// Whoever wins by a worker's silence has shown nothing: it may be the worker's confederate.
+#[test]
+fn without_a_proof_the_share_goes_to_openers_who_were_right_and_to_nobody_else() {
+    let openers = [7, 8, 9].map(|byte| OwnerId([byte; 16]));
+    for grounds in [
+        Grounds::Silence,
+        Grounds::Equivocation { reporter: None },
+        Grounds::Equivocation { reporter: Some(CHALLENGER) },
+    ] {
+        let shared = paid(grounds, &openers);
+        assert_eq!(openers.map(|opener| gain(&shared, Account::Free(opener))), [168, 166, 166]);
+        assert_eq!((gain(&shared, Account::Treasury), gain(&shared, Account::Free(SUBMITTER))), (250, 250));
+        assert_eq!(gain(&shared, Account::Free(CHALLENGER)), 0);
+    }
+    assert_eq!(gain(&paid(Grounds::Silence, &[]), Account::Treasury), 750);
+    assert_eq!(gain(&paid(Grounds::Equivocation { reporter: None }, &[]), Account::Treasury), 750);
+    let reported = paid(Grounds::Equivocation { reporter: Some(CHALLENGER) }, &[]);
+    assert_eq!(gain(&reported, Account::Free(CHALLENGER)), 500);
 }

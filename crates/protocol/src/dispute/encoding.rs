@@ -7,7 +7,7 @@ use gainsay_commitment::{
 };
 use gainsay_program::MAX_OPS_PER_LAYER;
 
-use super::{Clock, Dispute, DisputeTerms, Inner, Outcome, Stage};
+use super::{Clock, Dispute, DisputeTerms, Inner, Outcome, Stage, WITHHELD};
 use crate::{
     codec::{get_time, put_time},
     moves::Open,
@@ -17,6 +17,7 @@ impl Canonical for Dispute {
     const CONTEXT: &'static str = "gainsay v1 dispute state";
 
     fn encode_fields(&self, e: &mut Encoder) {
+        e.hash(&self.id);
         self.open.encode_fields(e);
         e.hash(&self.worker);
         self.terms.encode(e);
@@ -33,9 +34,13 @@ impl Canonical for Dispute {
     }
 
     fn decode_fields(d: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let id: DisputeId = d.hash()?;
         let open = Open::decode_fields(d)?;
+        if open.commitment != WITHHELD && id != DisputeId::from_bytes(open.digest()) {
+            return Err(DecodeError::Invalid("a dispute's id is the digest of its opening"));
+        }
         let dispute = Self {
-            id: DisputeId::from_bytes(open.digest()),
+            id,
             open,
             worker: d.hash()?,
             terms: DisputeTerms::decode(d)?,

@@ -35,6 +35,9 @@ use crate::{
 };
 use clock::Clock;
 
+/// Stands for the opener's commitment where that is withheld.
+const WITHHELD: TensorCommitment = TensorCommitment::from_bytes([0; 32]);
+
 /// One dispute. See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dispute {
@@ -224,6 +227,24 @@ impl Dispute {
         let now = now.max(self.clock.since);
         self.end(Cause::Closed(closing), now);
         Some(self.record(Event::Closed(closing), None, now))
+    }
+
+    /// The dispute as everybody may see it: while it is undecided, without what its opener says the layer should be. Who
+    /// could read that could open a dispute with it and share in the conviction without having run the job. Moves do not
+    /// depend on it.
+    #[must_use]
+    pub fn for_the_public(&self) -> Self {
+        let mut shown = self.clone();
+        if self.outcome().is_none() {
+            shown.open.commitment = WITHHELD;
+        }
+        shown
+    }
+
+    /// What its opener says the layer should be; none where that is withheld.
+    #[must_use]
+    pub fn challenger_commitment(&self) -> Option<TensorCommitment> {
+        Some(self.open.commitment).filter(|commitment| *commitment != WITHHELD)
     }
 
     /// What the coordinator has to do once the dispute has ended, in order; nothing while it is open.

@@ -3,7 +3,7 @@
 //! What is lost is held first and paid out after a delay, so that withdrawing a faulty profile version can still
 //! give everything back.
 
-use gainsay_commitment::{ClaimId, DisputeId, PartyId};
+use gainsay_commitment::{ClaimId, DisputeId};
 
 use super::{Account, Hold, LedgerError, Transaction, TransactionKind, rest, valid};
 use crate::{claim::Claim, ids::OwnerId, money::Amount, moves::Open, parameters::Parameters};
@@ -39,6 +39,23 @@ pub fn convict(claim: ClaimId, worker: OwnerId, stake: Amount) -> Result<Transac
     Ok(Transaction::of(TransactionKind::Convict, &moves))
 }
 
+/// What a conviction rests on, which says whose the prover's share is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grounds {
+    /// The referee found the claim wrong, in a dispute of this owner's challenger.
+    Proof {
+        /// The challenger's owner.
+        prover: OwnerId,
+    },
+    /// The worker let its allowance run out. Whoever happened to wait for it has shown nothing.
+    Silence,
+    /// Two signed claims of one lease.
+    Equivocation {
+        /// The owner of whoever brought them; none where the worker did so itself.
+        reporter: Option<OwnerId>,
+    },
+}
+
 /// A conviction whose holding time is over and whose job is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConvictionPayout<'a> {
@@ -48,14 +65,19 @@ pub struct ConvictionPayout<'a> {
     pub stake: Amount,
     /// Whose job it was.
     pub submitter: OwnerId,
-    /// The owner of the challenger who proved the claim wrong, or of the reporter of an equivocation.
-    pub prover: OwnerId,
-    /// The owners of [confirmed openers](confirmed_openers).
+    /// What the conviction rests on.
+    pub grounds: Grounds,
+    /// [Confirmed openers](confirmed_openers), in the order of their openings.
     pub confirmed_openers: &'a [OwnerId],
 }
 
-/// Pays out a held stake: fixed fractions to treasury and submitter, the fixed refund to every confirmed earlier
-/// opener (less where their sum would pass the cap), and all the rest to the prover.
+/// Pays out a held stake: fixed fractions to treasury and submitter, and the rest, the prover's share, by the grounds.
+///
+/// Where a proof was given, every confirmed opener gets the fixed refund, in the order of openings until the cap is used
+/// up, and the prover all that is left. Where none was given, the confirmed openers, who would have given it, share in
+/// equal parts, and the first of them gets what does not divide. Without any, the share is the reporter's of an
+/// equivocation, or the treasury's: neither silence nor a second claim brings a worker's confederate anything that
+/// confirmed openers would have had.
 ///
 /// # Errors
 /// An amount is negative or too large, or the fractions exceed the stake.
@@ -69,42 +91,79 @@ pub fn pay_conviction(
     let left = rest(("stake", stake), ("treasury's part", to_treasury))?;
     let left = rest(("stake", left), ("submitter's part", to_submitter))?;
 
-    let cap = stake.share(parameters.opener_refund_cap_ppm).min(left);
-    let openers = payout.confirmed_openers.len() as i64;
-    let fixed = valid("opener refund", parameters.opener_refund)?;
-    let each = if openers == 0 { Amount::ZERO } else { fixed.min(Amount(cap.0 / openers)) };
-    let to_prover = rest(("stake", left), ("refunds", Amount(each.0 * openers)))?;
-
     let held = Account::Held(Hold::Stake(payout.claim));
-    let mut moves = vec![
-        (held, Account::Treasury, to_treasury),
-        (held, Account::Free(payout.submitter), to_submitter),
-        (held, Account::Free(payout.prover), to_prover),
-    ];
-    moves.extend(payout.confirmed_openers.iter().map(|opener| (held, Account::Free(*opener), each)));
+    let mut moves =
+        vec![(held, Account::Treasury, to_treasury), (held, Account::Free(payout.submitter), to_submitter)];
+    let shares = match payout.grounds {
+        Grounds::Proof { prover } => refunds_first(payout, prover, left, parameters)?,
+        Grounds::Silence => equal_parts(payout.confirmed_openers, None, left)?,
+        Grounds::Equivocation { reporter } => equal_parts(payout.confirmed_openers, reporter, left)?,
+    };
+    moves.extend(shares.into_iter().map(|(to, amount)| (held, to, amount)));
     Ok(Transaction::of(TransactionKind::PayConviction, &moves))
 }
 
-/// A dispute on a claim that another dispute proved wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PriorOpening {
-    /// Its opening.
-    pub open: Open,
-    /// Whether it was opened before the one that proved the claim wrong.
-    pub is_earlier: bool,
+fn refunds_first(
+    payout: &ConvictionPayout<'_>,
+    prover: OwnerId,
+    share: Amount,
+    parameters: &Parameters,
+) -> Result<Vec<(Account, Amount)>, LedgerError> {
+    let fixed = valid("opener refund", parameters.opener_refund)?;
+    let mut cap = payout.stake.share(parameters.opener_refund_cap_ppm).min(share);
+    let mut left = share;
+    let mut shares = Vec::new();
+    for opener in payout.confirmed_openers.iter().filter(|opener| **opener != prover) {
+        let refund = fixed.min(cap);
+        cap = rest(("cap of refunds", cap), ("refund", refund))?;
+        left = rest(("prover's share", left), ("refund", refund))?;
+        shares.push((Account::Free(*opener), refund));
+    }
+    shares.push((Account::Free(prover), left));
+    Ok(shares)
 }
 
-/// The challengers who get a refund out of a conviction: those who disputed the claim before its prover, and whose
-/// own commitment of the layer is the one in the claim that was finally accepted. Each once; never the prover.
+fn equal_parts(
+    openers: &[OwnerId],
+    otherwise: Option<OwnerId>,
+    share: Amount,
+) -> Result<Vec<(Account, Amount)>, LedgerError> {
+    let Some((first, others)) = openers.split_first() else {
+        return Ok(vec![(otherwise.map_or(Account::Treasury, Account::Free), share)]);
+    };
+    let part = Amount(share.0 / openers.len() as i64);
+    let to_others = Amount(part.0 * others.len() as i64);
+    let mut shares = vec![(Account::Free(*first), rest(("prover's share", share), ("parts", to_others))?)];
+    shares.extend(others.iter().map(|opener| (Account::Free(*opener), part)));
+    Ok(shares)
+}
+
+/// A dispute on a claim that was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// How it was opened.
+    pub open: Open,
+    /// Whose challenger opened it.
+    pub owner: OwnerId,
+    /// Whether it was lost: found wrong, or not pursued.
+    pub is_lost: bool,
+}
+
+/// The owners who share in a conviction as openers: those of the disputes on the claim, in the order of their openings,
+/// that were not lost and whose own commitment of the layer is the one in the claim that was accepted in the end. Each
+/// owner once, with however many keys it came. Where no claim was ever accepted nothing tells who was right, and all
+/// that were not lost count.
 ///
-/// A sham dispute that races an honest one to the reward can therefore not leave the honest one with nothing.
+/// What an opening says the layer should be stays with the coordinator until its dispute is over, so that no later
+/// opener can have copied it.
 #[must_use]
-pub fn confirmed_openers(openings: &[PriorOpening], prover: PartyId, accepted: &Claim) -> Vec<PartyId> {
+pub fn confirmed_openers(openings: &[Opening], accepted: Option<&Claim>) -> Vec<OwnerId> {
     let mut confirmed = Vec::new();
-    for PriorOpening { open, is_earlier } in openings {
-        let right = accepted.layers.get(open.layer as usize) == Some(&open.commitment);
-        if *is_earlier && right && open.challenger != prover && !confirmed.contains(&open.challenger) {
-            confirmed.push(open.challenger);
+    for Opening { open, owner, is_lost } in openings {
+        let right = accepted
+            .is_none_or(|accepted| accepted.layers.get(open.layer as usize) == Some(&open.commitment));
+        if right && !is_lost && !confirmed.contains(owner) {
+            confirmed.push(*owner);
         }
     }
     confirmed

@@ -22,7 +22,7 @@ use crate::{
 
 pub use book::{Book, Overdrawn};
 pub use dispute::{
-    ConvictionPayout, Forfeit, PriorOpening, confirmed_openers, convict, forfeit_bond, lock_bond,
+    ConvictionPayout, Forfeit, Grounds, Opening, confirmed_openers, convict, forfeit_bond, lock_bond,
     pay_conviction, pay_forfeit, return_bond, void_conviction, void_forfeit,
 };
 pub use job::{

@@ -11,9 +11,9 @@ use gainsay_commitment::{Canonical, PartyId};
 use super::fixture::Fixture;
 use crate::{
     claim::Claim,
-    dispute::{Closing, Dispute, DisputeTerms, Effect, Refusal},
+    dispute::{Cause, Closing, Dispute, DisputeTerms, Effect, Refusal, Verdict},
     ids::{JobId, OwnerId},
-    ledger::{self, Account, Book, Hold, Overdrawn, PriorOpening, Transaction},
+    ledger::{self, Account, Book, Grounds, Hold, Opening, Overdrawn, Transaction},
     lifecycle::{ClaimState, may_finalize, window_closes},
     money::Amount,
     moves::{Authentic, Open, SignedMove},
@@ -360,28 +360,39 @@ impl Court {
             return;
         }
         let accepted = Claim { layers: subject.fixture.honest().layers(), ..subject.fixture.claim().clone() };
-        let openers = ledger::confirmed_openers(&self.prior_openings(claim, prover), prover, &accepted);
-        let openers: Vec<_> = openers.into_iter().map(owner).collect();
+        let openers = ledger::confirmed_openers(&self.openings(claim), Some(&accepted));
         let payout = ledger::ConvictionPayout {
             claim: subject.fixture.claim().id(),
             stake: self.parameters.stake_per_job,
             submitter: subject.submitter,
-            prover: owner(prover),
+            grounds: self.grounds(claim, prover),
             confirmed_openers: &openers,
         };
         self.must_post(ledger::pay_conviction(&payout, &self.parameters).expect("the amounts are valid"));
         self.claims[claim].conviction = Some((prover, due, true));
     }
 
-    /// Openings on a claim in their order, up to the prover's.
-    fn prior_openings(&self, claim: usize, prover: PartyId) -> Vec<PriorOpening> {
+    /// Openings on a claim in their order.
+    fn openings(&self, claim: usize) -> Vec<Opening> {
         let on_claim = self.disputes.iter().zip(&self.subjects).filter(|(_, subject)| **subject == claim);
-        let mut is_earlier = true;
-        let prior = on_claim.map(|(dispute, _)| {
-            is_earlier &= dispute.challenger() != prover;
-            PriorOpening { open: *dispute.opening(), is_earlier }
-        });
-        prior.collect()
+        let opening = |(dispute, _): (&Dispute, &usize)| Opening {
+            open: *dispute.opening(),
+            owner: owner(dispute.challenger()),
+            is_lost: dispute.outcome().is_some_and(|outcome| outcome.verdict == Verdict::WorkerWins),
+        };
+        on_claim.map(opening).collect()
+    }
+
+    /// What the conviction rests on: what decided the dispute that the challenger won.
+    fn grounds(&self, claim: usize, prover: PartyId) -> Grounds {
+        let on_claim = self.disputes.iter().zip(&self.subjects).filter(|(_, subject)| **subject == claim);
+        let mut outcomes = on_claim
+            .filter(|(dispute, _)| dispute.challenger() == prover)
+            .filter_map(|(dispute, _)| dispute.outcome());
+        match outcomes.find(|outcome| outcome.verdict == Verdict::ChallengerWins).map(|won| won.cause) {
+            Some(Cause::Proof { .. }) => Grounds::Proof { prover: owner(prover) },
+            _ => Grounds::Silence,
+        }
     }
 
     fn pay_forfeits(&mut self) {

@@ -6,7 +6,7 @@ use gainsay_protocol::ledger::Account;
 use gainsay_protocol::lifecycle::{ClaimState, JobState};
 use gainsay_protocol::{Cause, OwnerId, Verdict};
 
-use super::service::{LeaseState, Service};
+use super::service::{LeaseState, Rejection, Service};
 
 /// What owners and the treasury should have.
 #[derive(Default)]
@@ -66,10 +66,11 @@ fn jobs(service: &Service<'_>, expected: &mut Expected) {
     }
 }
 
-/// A rejected claim costs its stake; treasury and submitter get their fixed parts whoever proved it.
+/// A rejected claim costs its stake; treasury and submitter get their fixed parts whoever proved it. The rest is the
+/// prover's, less refunds; without a proof, it is shared by those who disputed the claim and were right.
 fn conviction(service: &Service<'_>, claim: usize, expected: &mut Expected) {
     let record = &service.claims[claim];
-    let Some((prover, proving)) = record.rejection else { return };
+    let Some(why) = record.rejection else { return };
     let parameters = &service.parameters;
     let (stake, job) = (record.stake.0, &service.jobs[record.job]);
     let to_treasury = part(stake, parameters.slash_to_treasury_ppm);
@@ -78,33 +79,44 @@ fn conviction(service: &Service<'_>, claim: usize, expected: &mut Expected) {
     expected.treasury += to_treasury;
     expected.give(job.submitter, to_submitter);
     let mut left = stake - to_treasury - to_submitter;
-    let openers = proving.map(|proving| confirmed(service, claim, proving)).unwrap_or_default();
-    if !openers.is_empty() {
-        let most = left.min(part(stake, parameters.opener_refund_cap_ppm));
-        let each = parameters.opener_refund.0.min(most / openers.len() as i64);
-        for opener in openers {
-            expected.give(opener, each);
-            left -= each;
+    let openers = confirmed(service, claim);
+    if let Some(prover) = prover(service, why) {
+        let mut cap = left.min(part(stake, parameters.opener_refund_cap_ppm));
+        for opener in openers.into_iter().filter(|opener| *opener != prover) {
+            let refund = parameters.opener_refund.0.min(cap);
+            expected.give(opener, refund);
+            (cap, left) = (cap - refund, left - refund);
         }
+        expected.give(prover, left);
+    } else if openers.is_empty() {
+        expected.treasury += left;
+    } else {
+        let each = left / openers.len() as i64;
+        expected.give(openers[0], left % openers.len() as i64);
+        openers.into_iter().for_each(|opener| expected.give(opener, each));
     }
-    expected.give(prover, left);
 }
 
-/// Who disputed a rejected claim before its prover, and was right by the answer that was accepted in the end.
-fn confirmed(service: &Service<'_>, claim: usize, proving: usize) -> Vec<OwnerId> {
+/// Who proved the claim wrong, where somebody did.
+fn prover(service: &Service<'_>, why: Rejection) -> Option<OwnerId> {
+    let Rejection::Dispute(index) = why else { return None };
+    let record = &service.disputes[index];
+    let proven = matches!(record.dispute.outcome()?.cause, Cause::Proof { .. });
+    proven.then_some(record.challenger)
+}
+
+/// Who disputed a rejected claim, did not lose, and was right by the answer that was accepted in the end, where one was.
+fn confirmed(service: &Service<'_>, claim: usize) -> Vec<OwnerId> {
     let job = &service.jobs[service.claims[claim].job];
     let accepted = job.claim.map(|accepted| &service.claims[accepted]);
-    let Some(accepted) = accepted.filter(|accepted| accepted.state == ClaimState::Finalized) else {
-        return Vec::new();
-    };
-    let prover = service.disputes[proving].dispute.challenger();
-    let mut seen = vec![prover];
+    let accepted = accepted.filter(|accepted| accepted.state == ClaimState::Finalized);
     let mut owners = Vec::new();
-    for record in service.disputes[..proving].iter().filter(|record| record.claim == claim) {
+    for record in service.disputes.iter().filter(|record| record.claim == claim) {
         let open = record.dispute.opening();
-        let right = accepted.signed.body.layers[open.layer as usize] == open.commitment;
-        if right && !seen.contains(&open.challenger) {
-            seen.push(open.challenger);
+        let lost = record.dispute.outcome().is_some_and(|end| end.verdict == Verdict::WorkerWins);
+        let right = accepted
+            .is_none_or(|accepted| accepted.signed.body.layers[open.layer as usize] == open.commitment);
+        if right && !lost && !owners.contains(&record.challenger) {
             owners.push(record.challenger);
         }
     }

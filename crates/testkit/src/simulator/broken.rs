@@ -27,19 +27,25 @@ pub enum Broken {
     BelievesTheSendersClock,
     /// Bonds of the undefeated are kept.
     KeepsBonds,
-    /// Confirmed earlier openers get nothing.
+    /// Confirmed openers get nothing.
     ForgetsRefunds,
+    /// Whoever waits while the worker is silent gets the prover's share.
+    SilencePays,
     /// All of a convicted stake goes to the prover: nothing deters a cheat that proves itself.
     ProverTakesAll,
     /// A rejected claim uses up no attempt.
     AttemptsNeverEnd,
     /// A claim that is sent again is taken for a second one.
     ResentIsEquivocation,
+    /// A claim counts until somebody notices that its lease has expired.
+    AcceptsClaimAfterExpiry,
+    /// A move counts until somebody notices that its clock has run out.
+    AcceptsMoveAfterDeadline,
 }
 
 impl Broken {
     /// Every one.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::PaysBeforeTheWindowEnds,
         Self::PaysUnderDispute,
         Self::PaysTheRejected,
@@ -53,8 +59,11 @@ impl Broken {
         Self::BelievesTheSendersClock,
         Self::KeepsBonds,
         Self::ForgetsRefunds,
+        Self::SilencePays,
         Self::ProverTakesAll,
         Self::AttemptsNeverEnd,
         Self::ResentIsEquivocation,
+        Self::AcceptsClaimAfterExpiry,
+        Self::AcceptsMoveAfterDeadline,
     ];
 }

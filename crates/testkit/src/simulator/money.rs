@@ -2,13 +2,13 @@
 
 use gainsay_commitment::PartyId;
 use gainsay_protocol::ledger::{
-    self, ConvictionPayout, Forfeit, LedgerError, PriorOpening, Refund, Settlement, Transaction,
+    self, ConvictionPayout, Forfeit, Grounds, LedgerError, Opening, Refund, Settlement, Transaction,
 };
 use gainsay_protocol::lifecycle::{ClaimState, JobEvent, JobState, rejection, window_closes};
-use gainsay_protocol::{Amount, Closing, Dispute, Effect, OwnerId, Verdict};
+use gainsay_protocol::{Amount, Cause, Closing, Dispute, Effect, OwnerId, Verdict};
 
 use super::broken::Broken;
-use super::service::{HoldCause, HoldRecord, LeaseState, Refused, Service};
+use super::service::{HoldCause, HoldRecord, LeaseState, Refused, Rejection, Service};
 
 impl Service<'_> {
     /// Posts what a party may be too poor for.
@@ -45,10 +45,10 @@ impl Service<'_> {
         }
         record.settled = true;
         record.turn = None;
-        let (claim, prover) = (record.claim, record.challenger);
+        let claim = record.claim;
         for effect in record.dispute.effects() {
             match effect {
-                Effect::RejectClaim { .. } => self.reject(claim, prover, Some(index)),
+                Effect::RejectClaim { .. } => self.reject(claim, Rejection::Dispute(index)),
                 Effect::CloseOthersOnClaim { closing, .. } => {
                     self.close_where(closing, |other, on| *on == claim && other.outcome().is_none());
                 }
@@ -83,7 +83,7 @@ impl Service<'_> {
         }
     }
 
-    pub(super) fn reject(&mut self, claim: usize, beneficiary: OwnerId, dispute: Option<usize>) {
+    pub(super) fn reject(&mut self, claim: usize, why: Rejection) {
         let record = &mut self.claims[claim];
         if record.state != ClaimState::Pending {
             let state = record.state;
@@ -91,9 +91,12 @@ impl Service<'_> {
             return;
         }
         (record.state, record.decided) = (ClaimState::Rejected, Some(self.now));
-        record.rejection = Some((beneficiary, dispute));
+        record.rejection = Some(why);
         let (job, owner, stake, id) = (record.job, record.owner, record.stake, record.id);
-        let by = dispute.map(|index| self.disputes[index].dispute.id());
+        let by = match why {
+            Rejection::Dispute(index) => Some(self.disputes[index].dispute.id()),
+            Rejection::Equivocation => None,
+        };
         self.close_where(Closing::ClaimRejected { by }, |_, on| *on == claim);
         self.must_post(ledger::convict(id, owner, stake));
         let due = self.now.plus(self.parameters.hold_ms);
@@ -219,20 +222,13 @@ impl Service<'_> {
 
     fn conviction(&self, claim: usize, stake: Amount) -> Result<Transaction, LedgerError> {
         let record = &self.claims[claim];
-        let (prover, dispute) = record.rejection.expect("a held stake was convicted");
         let job = &self.jobs[record.job];
-        let accepted = job.claim.filter(|_| job.state == JobState::Finalized);
-        let openers = match (dispute, accepted) {
-            (Some(dispute), Some(accepted)) if !self.is_broken(Broken::ForgetsRefunds) => {
-                self.confirmed(claim, dispute, accepted)
-            }
-            _ => Vec::new(),
-        };
+        let openers = if self.is_broken(Broken::ForgetsRefunds) { Vec::new() } else { self.confirmed(claim) };
         let payout = ConvictionPayout {
             claim: record.id,
             stake,
             submitter: job.submitter,
-            prover,
+            grounds: self.grounds(record.rejection.expect("a held stake was convicted")),
             confirmed_openers: &openers,
         };
         let mut parameters = self.parameters.clone();
@@ -242,16 +238,28 @@ impl Service<'_> {
         ledger::pay_conviction(&payout, &parameters)
     }
 
-    fn confirmed(&self, claim: usize, proving: usize, accepted: usize) -> Vec<OwnerId> {
-        let on_claim = self.disputes.iter().enumerate().filter(|(_, record)| record.claim == claim);
+    fn grounds(&self, why: Rejection) -> Grounds {
+        let Rejection::Dispute(index) = why else { return Grounds::Equivocation { reporter: None } };
+        let record = &self.disputes[index];
+        let is_proof = record.dispute.outcome().is_some_and(|won| matches!(won.cause, Cause::Proof { .. }));
+        if is_proof || self.is_broken(Broken::SilencePays) {
+            Grounds::Proof { prover: record.challenger }
+        } else {
+            Grounds::Silence
+        }
+    }
+
+    fn confirmed(&self, claim: usize) -> Vec<OwnerId> {
+        let job = &self.jobs[self.claims[claim].job];
+        let accepted = job.claim.filter(|_| job.state == JobState::Finalized);
+        let on_claim = self.disputes.iter().filter(|record| record.claim == claim);
         let openings: Vec<_> = on_claim
-            .map(|(index, record)| PriorOpening {
+            .map(|record| Opening {
                 open: *record.dispute.opening(),
-                is_earlier: index < proving,
+                owner: record.challenger,
+                is_lost: record.dispute.outcome().is_some_and(|end| end.verdict == Verdict::WorkerWins),
             })
             .collect();
-        let prover = self.disputes[proving].dispute.challenger();
-        let confirmed = ledger::confirmed_openers(&openings, prover, &self.claims[accepted].signed.body);
-        confirmed.iter().map(|party| self.owners[party]).collect()
+        ledger::confirmed_openers(&openings, accepted.map(|accepted| &self.claims[accepted].signed.body))
     }
 }

@@ -63,10 +63,19 @@ pub(super) struct ClaimRecord {
     pub(super) reveals: Reveals,
     /// Times that it was paid.
     pub(super) payments: u32,
-    /// Who earns by its rejection, and by which dispute; none for an equivocation.
-    pub(super) rejection: Option<(OwnerId, Option<usize>)>,
+    /// Why it was rejected, if it was.
+    pub(super) rejection: Option<Rejection>,
     pub(super) equivocated: bool,
     pub(super) decided: Option<ServiceTime>,
+}
+
+/// What a rejection rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// A dispute that its challenger won.
+    Dispute(usize),
+    /// A second claim for the same lease, which the worker sent itself.
+    Equivocation,
 }
 
 pub(super) struct DisputeRecord {
@@ -262,7 +271,7 @@ impl<'a> Service<'a> {
 
     fn accept(&mut self, index: usize, signed: &Signed<Claim>) -> Result<(), Refused> {
         let lease = &self.leases[index];
-        if self.now >= lease.expires {
+        if self.now >= lease.expires && !self.is_broken(Broken::AcceptsClaimAfterExpiry) {
             return Err(Refused::Over);
         }
         let job = &self.jobs[lease.job];
@@ -313,11 +322,10 @@ impl<'a> Service<'a> {
         }
         if !record.equivocated {
             self.claims[claim].equivocated = true;
-            let (worker, submitter) = (signed.body.worker, self.jobs[self.claims[claim].job].submitter);
             if self.claims[claim].state == ClaimState::Pending {
-                self.reject(claim, submitter, None);
+                self.reject(claim, Rejection::Equivocation);
             }
-            self.suspend(worker);
+            self.suspend(signed.body.worker);
         }
         Err(Refused::Equivocation)
     }
@@ -383,6 +391,9 @@ impl<'a> Service<'a> {
         let index = index.ok_or(Refused::Unknown)?;
         let now = if self.is_broken(Broken::BelievesTheSendersClock) {
             sent.max(self.disputes[index].since)
+        } else if self.is_broken(Broken::AcceptsMoveAfterDeadline) {
+            let deadline = self.disputes[index].dispute.deadline();
+            deadline.map_or(self.now, |deadline| self.now.min(ServiceTime(deadline.0 - 1)))
         } else {
             self.now
         };

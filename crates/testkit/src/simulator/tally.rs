@@ -7,7 +7,7 @@ use gainsay_protocol::lifecycle::{ClaimState, JobState};
 use gainsay_protocol::{Cause, Verdict};
 
 use super::invariants;
-use super::service::{LeaseState, Service};
+use super::service::{LeaseState, Rejection, Service};
 
 /// Counts by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Tally {
             self.count(match (claim.state, right, claim.rejection) {
                 (ClaimState::Finalized, true, _) => "claims right and final",
                 (ClaimState::Finalized, false, _) => "claims false and final, nobody watching",
-                (_, _, Some((_, None))) => "claims rejected: equivocation",
+                (_, _, Some(Rejection::Equivocation)) => "claims rejected: equivocation",
                 (_, true, _) => "claims right and rejected: not defended",
                 (_, false, _) => "claims false and rejected",
             });

@@ -29,6 +29,8 @@ const LAZY_LOOK_MS: u64 = 7_000;
 const TICK_MS: u64 = 1_000;
 /// What an outage adds to service time at most.
 const OUTAGE_COUNTS_MS: u64 = 2_000;
+/// How late what is due may be done: coordinators look by and by.
+const LATE_MS: u64 = 5_000;
 /// Steps after which a game will not end.
 const MAX_STEPS: u32 = 50_000;
 
@@ -101,6 +103,8 @@ pub(super) struct World<'a> {
     real: u64,
     clock: Clock,
     up: bool,
+    /// How late the next round of what is due will be.
+    late: u64,
     tally: Tally,
     trace: Option<Vec<String>>,
 }
@@ -126,7 +130,8 @@ impl<'a> World<'a> {
         let clock = Clock { real: 0, service: ServiceTime(0) };
         let trace = traced.then(Vec::new);
         let tally = Tally::default();
-        Self { random, service, parties, promises, funds, queue, real: 0, clock, up: true, tally, trace }
+        let (real, up, late) = (0, true, 0);
+        Self { random, service, parties, promises, funds, queue, real, clock, up, late, tally, trace }
     }
 
     pub(super) fn into_trace(self) -> Vec<String> {
@@ -154,12 +159,14 @@ impl<'a> World<'a> {
 
     fn play(&mut self) -> Result<(), String> {
         for _ in 0..MAX_STEPS {
-            let due = self.service.due().filter(|_| self.up).map(|due| self.clock.when(due).max(self.real));
+            let due = self.service.due().filter(|_| self.up);
+            let due = due.map(|due| (self.clock.when(due) + self.late).max(self.real));
             match (due, self.queue.next_at()) {
                 (Some(due), next) if next.is_none_or(|next| due <= next) => {
                     self.advance(due);
                     self.note(|_| "what is due is done".to_owned());
                     self.service.reconcile();
+                    self.late = if self.random.happens(50) { 0 } else { self.random.below(LATE_MS + 1) };
                 }
                 _ => {
                     let Some((at, event)) = self.queue.pop() else { return Ok(()) };

@@ -137,7 +137,11 @@ async fn both_silent() {
     stage.test.advance(1).await;
     let ended = stage.dispute(opened.summary.id).await;
     assert_eq!(verdict(&ended), (Verdict::ChallengerWins, VerdictReason::ClockExpired));
-    settled(stage, &claimed, worker.id, challenger.id, 0).await;
+    // The claim was true, as the next worker's shows: who disputed it has won by mere waiting, and earns nothing.
+    stage.done_honestly_after_all(claimed.lease.job_id).await;
+    assert_eq!(stage.gained(worker.id).await, -stage.parameters().stake_per_job.0);
+    assert_eq!(stage.gained(challenger.id).await, 0);
+    stage.end().await;
 }
 
 /// A worker that answers one challenger answers all of them; the one that it ignores wins.

@@ -116,7 +116,8 @@ async fn challenger_griefs_an_honest_worker() {
     stage.end().await;
 }
 
-/// The prize is given once: who comes after the verdict finds nothing to dispute, and loses nothing by having tried.
+/// The prize is given once: who comes after the verdict finds nothing to dispute, and who was right and came before it
+/// has the fixed refund.
 #[tokio::test(flavor = "multi_thread")]
 async fn reward_for_what_another_has_decided() {
     let stage = Stage::new().await;
@@ -131,8 +132,9 @@ async fn reward_for_what_another_has_decided() {
     assert_eq!(code(stage.open(&late.challenger, &another).await), ErrorCode::WindowClosed);
     assert_eq!(stage.state(claimed.id).await, ClaimState::Rejected);
     stage.done_honestly_after_all(claimed.lease.job_id).await;
-    assert_eq!(stage.gained(late.id).await, 0);
-    assert!(stage.gained(prover.id).await > 0);
+    let refund = stage.parameters().opener_refund.0;
+    assert_eq!(stage.gained(late.id).await, refund);
+    assert!(stage.gained(prover.id).await > refund);
     stage.end().await;
 }
 

@@ -1,16 +1,16 @@
 //! Verifiers.
 
 use gainsay_api::disputes::Verdict;
-use gainsay_commitment::SecretKey;
-use gainsay_protocol::Refusal;
+use gainsay_commitment::{Canonical, SecretKey};
 use gainsay_protocol::strategy::{StrategyError, first_difference, rehearse};
 use gainsay_protocol::toy::{Fault, zoo};
+use gainsay_protocol::{Dispute, Refusal};
 use gainsay_testkit::zoo::{Answer, Stage};
 
 use crate::support::{code, verdict};
 
-/// A challenger that sees another's opening copies it: the same words, its own key. It gets a dispute of its own, no
-/// reward, and its bond back.
+/// A challenger that sees another's opening would say the same, and share in the conviction without having run the job.
+/// What the other says the layer should be is not shown to it: it gets a dispute of its own, no reward, and its bond back.
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_another_challengers_work() {
     let stage = Stage::new().await;
@@ -18,12 +18,10 @@ async fn copies_another_challengers_work() {
         (stage.owner("cheat").await, stage.owner("honest").await, stage.owner("copycat").await);
     let mut claimed = stage.claimed(&cheat, |model, lease| Answer::skipping(model, lease, 1)).await;
     let opened = stage.object(&claimed, &honest.challenger).await;
-    let gainsay_protocol::SignedMove::Open(seen) =
-        claimed.honest_opening(&stage.model, &honest.challenger).unwrap()
-    else {
-        panic!("an opening")
-    };
-    let copied = claimed.opening(&copycat.challenger, seen.body.layer, seen.body.commitment);
+    let seen = stage.dispute(opened.summary.id).await;
+    let fold = Dispute::from_bytes(&seen.encoded.0).unwrap();
+    assert_eq!((seen.summary.challenger_commitment, fold.challenger_commitment()), (None, None));
+    let copied = claimed.opening(&copycat.challenger, seen.summary.place.layer, fold.opening().commitment);
     let copy = stage.open(&copycat.challenger, &copied).await.unwrap();
     let ended = stage.play(&mut claimed, opened, &honest.challenger).await;
     assert_eq!(verdict(&ended).0, Verdict::ChallengerWins);
