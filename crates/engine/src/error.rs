@@ -24,9 +24,6 @@ pub enum LoadError {
         /// See [`Options::memory`](crate::Options::memory).
         allowed: u64,
     },
-    /// The program has an op that the engine cannot execute.
-    #[error("the engine cannot execute {0}")]
-    Unexecuted(&'static str),
     /// A weight is not what the manifest commits to.
     #[error(transparent)]
     Weight(#[from] WeightError),
@@ -94,6 +91,12 @@ pub enum RunError {
     /// A thread rounds or flushes other than the arithmetic asks.
     #[error(transparent)]
     FloatEnvironment(#[from] FloatEnvironmentError),
+    /// The step of a runner that held the job has failed.
+    #[error("the step that held the job has failed: {0}")]
+    Step(String),
+    /// What says where the answer stops has panicked.
+    #[error("what says where the answer stops has failed")]
+    Stop,
     /// The tensor library refuses an operation.
     #[error("the tensor library refuses an operation")]
     Tensor(#[from] candle_core::Error),

@@ -1,13 +1,13 @@
 //! Running a batch through the layers, while an observer watches.
 
 use candle_core::Tensor;
-use gainsay_program::{JobField, ValidatedModel};
+use gainsay_program::{JobField, RowSpace, ValidatedModel};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Part};
 use crate::error::RunError;
-use crate::fault::Fault;
-use crate::kernels::Kernels;
-use crate::ops::{Value, from_floats, from_indices, read_floats};
+use crate::fault::Strike;
+use crate::kernels::{KvCache, KvLayout, Kernels};
+use crate::ops::{Context, Value, from_indices, from_words, read_bytes, read_words};
 use crate::plan::{LayerPlan, Source, Step};
 
 /// What a run is for.
@@ -15,9 +15,9 @@ pub(crate) trait Observer {
     /// Whether this layer's ops are to be shown one by one.
     fn watches_ops(&self, layer: u32) -> bool;
     /// The stored output of an op of a layer that is watched.
-    fn op(&mut self, batch: &Batch, layer: u32, op: usize, output: &[f32]);
+    fn op(&mut self, batch: &Batch<'_>, layer: u32, op: usize, output: &[u8]);
     /// The output of a layer, watched or not. The run goes on if this says so.
-    fn layer(&mut self, batch: &Batch, layer: u32, output: &[f32]) -> Next;
+    fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &[u8]) -> Next;
 }
 
 /// Whether a run goes on.
@@ -30,20 +30,40 @@ pub(crate) enum Next {
 }
 
 /// A model's layers, ready to run.
+#[derive(Clone, Copy)]
 pub(crate) struct Executor<'a> {
     pub(crate) model: &'a ValidatedModel,
     pub(crate) kernels: Kernels,
     pub(crate) plans: &'a [LayerPlan],
-    pub(crate) fault: Option<&'a Fault>,
+    pub(crate) layout: &'a KvLayout,
+}
+
+/// Where a step runs.
+struct Place<'a, 'b> {
+    batch: &'a Batch<'b>,
+    layer: u32,
+    input: Option<&'a Value>,
 }
 
 impl Executor<'_> {
-    /// Runs one batch until the last layer, or until the observer has seen enough.
-    pub(crate) fn run(&self, batch: &Batch, observer: &mut impl Observer) -> Result<(), RunError> {
-        let mut input = None;
+    /// Runs one batch until the last layer, or until the observer has seen enough. `caches` hold what the sequences'
+    /// rows before have left, and are left with these rows too.
+    pub(crate) fn run(
+        &self,
+        batch: &Batch<'_>,
+        caches: &mut [KvCache],
+        observer: &mut impl Observer,
+    ) -> Result<(), RunError> {
+        if !self.layout.is_empty() {
+            for segment in batch.segments() {
+                caches[segment.cache].grow(segment.first + segment.rows.len());
+            }
+        }
+        let mut input: Option<Value> = None;
         for (layer, plan) in (0..).zip(self.plans) {
-            let output = self.layer(batch, layer, plan, input.as_ref(), observer)?;
-            if read_floats(output.tensor(), |output| observer.layer(batch, layer, output))? == Next::Batch {
+            let place = Place { batch, layer, input: input.as_ref() };
+            let output = self.layer(&place, plan, caches, observer)?;
+            if read_bytes(output.tensor(), |output| observer.layer(batch, layer, output))? == Next::Batch {
                 return Ok(());
             }
             input = Some(output);
@@ -53,23 +73,23 @@ impl Executor<'_> {
 
     fn layer(
         &self,
-        batch: &Batch,
-        layer: u32,
+        place: &Place<'_, '_>,
         plan: &LayerPlan,
-        input: Option<&Value>,
+        caches: &mut [KvCache],
         observer: &mut impl Observer,
     ) -> Result<Value, RunError> {
-        let watched = observer.watches_ops(layer);
-        let struck = self.fault.filter(|fault| fault.layer() == layer);
-        let steps = if watched || struck.is_some() { &plan.by_op } else { &plan.fused };
+        let watched = observer.watches_ops(place.layer);
+        let struck = struck_parts(self.model, place);
+        let steps = if watched || !struck.is_empty() { &plan.by_op } else { &plan.fused };
         let mut outputs: Vec<Option<Value>> = vec![None; plan.by_op.len()];
         for step in steps {
-            let mut output = self.step(batch, step, input, &outputs)?;
-            if let Some(fault) = struck {
-                output = self.corrupt(fault, batch, layer, step.output, input, output)?;
+            let mut output = self.step(place, step, caches, &outputs)?;
+            for (part, strike) in &struck {
+                output = self.corrupt(place, (part, *strike), step.output, output)?;
             }
             if watched {
-                read_floats(output.tensor(), |floats| observer.op(batch, layer, step.output, floats))?;
+                let shown = |bytes: &[u8]| observer.op(place.batch, place.layer, step.output, bytes);
+                read_bytes(output.tensor(), shown)?;
             }
             outputs[step.output] = Some(output);
             for &forgotten in &step.last_uses {
@@ -81,56 +101,80 @@ impl Executor<'_> {
 
     fn step(
         &self,
-        batch: &Batch,
+        place: &Place<'_, '_>,
         step: &Step,
-        layer_input: Option<&Value>,
+        caches: &mut [KvCache],
         outputs: &[Option<Value>],
     ) -> Result<Value, RunError> {
+        let kind = self.output_type(place.layer, step.output);
+        if place.batch.rows(kind.0) == 0 {
+            return Ok(Value::new(from_words(Vec::new(), (0, kind.1))?));
+        }
         let columns = (step.inputs.iter())
             .map(|&source| match source {
-                Source::Job(field) => job_column(batch, field).map(|column| Some(Value::new(column))),
+                Source::Job(field) => job_column(place.batch, field).map(|column| Some(Value::new(column))),
                 Source::LayerInput | Source::Op(_) => Ok(None),
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         let inputs: Vec<&Value> = (step.inputs.iter().zip(&columns))
             .map(|(&source, column)| match source {
                 Source::Op(op) => outputs[op].as_ref(),
-                Source::LayerInput => layer_input,
+                Source::LayerInput => place.input,
                 Source::Job(_) => column.as_ref(),
             })
             .map(|tensor| tensor.expect("a validated program reads what is there, and last uses keep it"))
             .collect();
-        Ok(step.operator.run(self.kernels, batch, &inputs)?)
+        let context = Context { kernels: self.kernels, batch: place.batch, caches };
+        Ok(step.operator.run(context, &inputs)?)
     }
 
-    /// The output of an op as the fault leaves it.
+    /// An op's output as a fault leaves it in one job.
     fn corrupt(
         &self,
-        fault: &Fault,
-        batch: &Batch,
-        layer: u32,
+        place: &Place<'_, '_>,
+        (part, strike): (&Part, Strike),
         op: usize,
-        layer_input: Option<&Value>,
         output: Value,
     ) -> Result<Value, RunError> {
-        let is_last = op + 1 == self.model.ops(layer).len();
-        if let (Fault::SkipLayer { .. }, true, Some(input)) = (fault, is_last, layer_input) {
-            return Ok(input.clone());
+        let is_last = op + 1 == self.model.ops(place.layer).len();
+        let (space, width) = self.output_type(place.layer, op);
+        let mut words = read_words(output.tensor(), <[u32]>::to_vec)?;
+        match (strike, place.input) {
+            (Strike::Layer(_), Some(input)) if is_last => {
+                let rows = &part.rows(space).in_batch;
+                let columns = rows.start * width..rows.end * width;
+                read_words(input.tensor(), |input| {
+                    words[columns.clone()].copy_from_slice(&input[columns.clone()]);
+                })?;
+            }
+            (Strike::Op(_, struck), _) if struck == op => {
+                if let Some(fault) = part.fault {
+                    fault.corrupt(self.model, (place.batch, part), (space, width), &mut words);
+                }
+            }
+            _ => return Ok(output),
         }
-        if !fault.strikes(layer, op) {
-            return Ok(output);
-        }
-        let kind = self.model.output_type(layer, op as u32).expect("the op that has just run exists");
-        let mut floats = read_floats(output.tensor(), <[f32]>::to_vec)?;
-        fault.flip(batch, kind.space, kind.width as usize, &mut floats);
-        Ok(Value::new(from_floats(floats, output.tensor().dims2()?)?))
+        let (rows, width) = output.tensor().dims2()?;
+        Ok(Value::new(output.like(words, (rows, width))?))
+    }
+
+    /// Rows and width of an op's output.
+    fn output_type(&self, layer: u32, op: usize) -> (RowSpace, usize) {
+        let kind = self.model.output_type(layer, op as u32).expect("the program has the op that a plan runs");
+        (kind.space, kind.width as usize)
     }
 }
 
-fn job_column(batch: &Batch, field: JobField) -> candle_core::Result<Tensor> {
+/// The parts that a fault strikes in this layer.
+fn struck_parts<'p>(model: &ValidatedModel, place: &Place<'p, '_>) -> Vec<(&'p Part, Strike)> {
+    let strikes = place.batch.parts().iter().filter_map(|part| Some((part, part.fault?.strike(model)?)));
+    strikes.filter(|(_, strike)| strike.layer() == place.layer).collect()
+}
+
+fn job_column(batch: &Batch<'_>, field: JobField) -> candle_core::Result<Tensor> {
     match field {
         JobField::Ids => from_indices(batch.ids()),
         JobField::Positions => from_indices(batch.positions()),
-        JobField::TypeIds => from_indices(&vec![0; batch.tokens()]),
+        JobField::TypeIds => from_indices(&vec![0; batch.ids().len()]),
     }
 }

@@ -7,9 +7,13 @@
 //! Every byte is decided by `gainsay-arithmetic` and by the program. Batches, threads, fused ops and vector width
 //! change none; tests hold all of them against each other and against `gainsay_program::reference`.
 //!
+//! A [`Runner`] serves a model to jobs that come and go: it encodes, and generates token by token, all of them together.
+//!
 //! The flow: [`Model::new`] checks the weights, packs them and plans each layer in steps (`plan`); a run divides its
-//! sequences into batches of bounded size (`batch`), sends each through the steps (`execute`), whose operators are
+//! rows into batches of bounded size (`batch`), sends each through the steps (`execute`), whose operators are
 //! candle custom ops (`ops`) around the kernels (`kernels`), and an observer (`record`) hashes or keeps what it sees.
+//! Causal attention reads what rows before have left in a cache of pages, so that rows may come in any portions: a whole
+//! generation that is checked and a single token of one that runs are the same code.
 //!
 //! The crate knows nothing of claims as signed objects, of disputes or of money, and does no IO.
 
@@ -19,11 +23,13 @@ mod execute;
 mod fault;
 mod kernels;
 mod load;
+pub mod measure;
 mod model;
 mod ops;
 mod options;
 mod plan;
 mod record;
+mod runner;
 mod virtual_layer;
 
 pub use error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
@@ -32,3 +38,4 @@ pub use kernels::float_environment_is_default;
 pub use model::Model;
 pub use options::{Options, Simd};
 pub use record::Trace;
+pub use runner::{JoinRefusal, Progress, Runner, RunnerOptions, Work};

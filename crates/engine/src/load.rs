@@ -4,33 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use gainsay_program::weights::{check, widen};
-use gainsay_program::{ActivationBits, Dtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel};
+use gainsay_program::{
+    ActivationBits, Dtype, KvDtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel,
+};
 
 use crate::error::LoadError;
-use crate::kernels::{Heads, Int8Matrix, Int8Weights, Kernels, LinearWeights, Quantization};
+use crate::kernels::{
+    Bf16, Binary, Elements, F16, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType, LinearWeights,
+    Quantization, Unary,
+};
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;
-
-/// Refuses programs with ops that are not executed.
-pub(crate) fn check_ops(model: &ValidatedModel) -> Result<(), LoadError> {
-    let executed = |kind: &OpKind| match *kind {
-        OpKind::Attention { heads, kv_heads, causal, .. } => heads == kv_heads && !causal,
-        OpKind::RmsNorm { .. }
-        | OpKind::Rope { .. }
-        | OpKind::Silu
-        | OpKind::Mul
-        | OpKind::CastBf16
-        | OpKind::SelectRows
-        | OpKind::Penalize
-        | OpKind::Sample => false,
-        _ => true,
-    };
-    let mut ops = model.manifest().program.layers.iter().flat_map(|layer| &layer.ops);
-    match ops.find(|op| !executed(&op.kind)) {
-        None => Ok(()),
-        Some(op) => Err(LoadError::Unexecuted(op.kind.name())),
-    }
-}
 
 /// Checks every weight's length, hash and values.
 pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Result<(), LoadError> {
@@ -41,8 +25,16 @@ pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Re
     specs.iter().zip(weights).try_for_each(|(spec, bytes)| Ok(check(spec, bytes)?))
 }
 
+/// A program ready to run.
+pub(crate) struct Plans {
+    /// Its layers.
+    pub(crate) layers: Vec<LayerPlan>,
+    /// Where its causal attentions keep keys and values.
+    pub(crate) layout: KvLayout,
+}
+
 /// Plans all layers, packing the weights of linear maps for `kernels`.
-pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels: Kernels) -> Vec<LayerPlan> {
+pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels: Kernels) -> Plans {
     let mut loader = Loader {
         tensors: &model.manifest().tensors,
         weights,
@@ -50,8 +42,36 @@ pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels
         packed: HashMap::new(),
         widened: HashMap::new(),
     };
+    let mut layout = KvLayout::new(kernels.kv_panel());
     let layers = model.manifest().program.layers.iter();
-    layers.map(|layer| LayerPlan::new(&layer.ops, |op, follow| loader.operator(op, follow))).collect()
+    let layers = layers.map(|layer| {
+        let places: Vec<Option<KvPlace>> = layer.ops.iter().map(|op| kv_place(op, &mut layout)).collect();
+        LayerPlan::new(&layer.ops, |op, follow| loader.operator(&layer.ops[op], follow, places[op]))
+    });
+    Plans { layers: layers.collect(), layout }
+}
+
+fn kv_place(op: &Op, layout: &mut KvLayout) -> Option<KvPlace> {
+    match op.kind {
+        OpKind::Attention { kv_heads, head_dim, causal: true, .. } => {
+            Some(layout.add(kv_heads as usize, head_dim as usize))
+        }
+        _ => None,
+    }
+}
+
+/// Whether every op looks back only, so that rows may be computed as they come.
+pub(crate) fn is_incremental(model: &ValidatedModel) -> bool {
+    let mut ops = model.manifest().program.layers.iter().flat_map(|layer| &layer.ops);
+    !ops.any(|op| matches!(op.kind, OpKind::Attention { causal: false, .. } | OpKind::MeanPool))
+}
+
+/// How the keys and values of the program may be kept. A validated program rounds them as its manifest says.
+pub(crate) fn kv_type(model: &ValidatedModel) -> KvType {
+    match model.manifest().generation.as_ref().map(|generation| generation.kv_dtype) {
+        Some(KvDtype::Bf16) => KvType::Bf16,
+        Some(KvDtype::F32) | None => KvType::F32,
+    }
 }
 
 struct Loader<'a> {
@@ -73,7 +93,7 @@ enum Packed {
 }
 
 impl Loader<'_> {
-    fn operator(&mut self, op: &Op, follow: Follow) -> Operator {
+    fn operator(&mut self, op: &Op, follow: Follow, place: Option<KvPlace>) -> Operator {
         let weights: Vec<u32> = (op.inputs.iter())
             .filter_map(|operand| match operand {
                 Operand::Weight(index) => Some(*index),
@@ -82,7 +102,6 @@ impl Loader<'_> {
             .collect();
         match op.kind {
             OpKind::Gather => Operator::Gather(self.table(weights[0])),
-            OpKind::Add => Operator::Add,
             OpKind::Linear(kind) => match self.linear(kind, weights) {
                 Packed::Float(weights) => Operator::Linear(weights, follow),
                 Packed::Int8(weights) => Operator::LinearInt8(weights, follow),
@@ -91,20 +110,26 @@ impl Loader<'_> {
                 let [weight, bias] = [weights[0], weights[1]].map(|index| self.shared_floats(index));
                 Operator::LayerNorm { weight, bias, eps }
             }
-            OpKind::Gelu => Operator::Gelu,
-            OpKind::Attention { heads, head_dim, scale, .. } => {
-                Operator::Attention(Heads { count: heads as usize, width: head_dim as usize, scale })
+            OpKind::RmsNorm { eps, .. } => Operator::RmsNorm { weight: self.shared_floats(weights[0]), eps },
+            OpKind::Gelu => Operator::Unary(Unary::Gelu),
+            OpKind::Silu => Operator::Unary(Unary::Silu),
+            OpKind::CastBf16 => Operator::Unary(Unary::RoundBf16),
+            OpKind::Add => Operator::Binary(Binary::Add),
+            OpKind::Mul => Operator::Binary(Binary::Mul),
+            OpKind::Rope { head_dim, .. } => {
+                let [cos, sin] = [weights[0], weights[1]].map(|index| self.shared_floats(index));
+                Operator::Rope { cos, sin, width: head_dim as usize }
             }
+            OpKind::Attention { heads, kv_heads, head_dim, scale, .. } => {
+                let (count, kv_count) = (heads as usize, kv_heads as usize);
+                let heads = Heads { count, kv_count, width: head_dim as usize, scale };
+                place.map_or(Operator::Attention(heads), |place| Operator::Causal(heads, place))
+            }
+            OpKind::SelectRows => Operator::SelectRows,
+            OpKind::Penalize => Operator::Penalize,
+            OpKind::Sample => Operator::Sample,
             OpKind::MeanPool => Operator::MeanPool,
             OpKind::Normalize => Operator::Normalize,
-            OpKind::RmsNorm { .. }
-            | OpKind::Rope { .. }
-            | OpKind::Silu
-            | OpKind::Mul
-            | OpKind::CastBf16
-            | OpKind::SelectRows
-            | OpKind::Penalize
-            | OpKind::Sample => unreachable!("check_ops refuses programs with this op"),
         }
     }
 
@@ -143,9 +168,15 @@ impl Loader<'_> {
     }
 
     fn pack_f32(&self, weights: &[u32]) -> LinearWeights {
-        let depth = self.tensors[weights[0] as usize].width as usize;
+        let TensorSpec { dtype, width, .. } = self.tensors[weights[0] as usize];
+        let bytes = &self.weights[weights[0] as usize];
         let bias = weights.get(1).map_or_else(Vec::new, |&bias| self.floats(bias));
-        self.kernels.pack(self.floats(weights[0]), depth, bias)
+        let pack = |elements| self.kernels.pack(elements, width as usize, bias);
+        match dtype {
+            Dtype::Bf16 => pack(Elements::Bf16(&shorts(bytes).map(Bf16).collect::<Vec<_>>())),
+            Dtype::F16 => pack(Elements::F16(&shorts(bytes).map(F16).collect::<Vec<_>>())),
+            _ => pack(Elements::F32(&self.floats(weights[0]))),
+        }
     }
 
     fn pack_int8(&self, weights: &[u32], group: usize, bits: ActivationBits) -> Int8Weights {
@@ -159,4 +190,9 @@ impl Loader<'_> {
         let bias = weights.get(2).map_or_else(Vec::new, |&bias| self.floats(bias));
         self.kernels.pack_int8(matrix, bias)
     }
+}
+
+/// Little-endian words of 16 bits.
+fn shorts(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes))
 }

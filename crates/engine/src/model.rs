@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use gainsay_program::{JobInput, OpKind, Operand, RowCounts, RowSpace, ValidatedModel};
+use gainsay_program::{
+    GenerationRequest, JobInput, OpKind, Operand, RowCounts, RowSpace, Sequence, ValidatedModel,
+};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::batch::{BATCH_ROWS, Batch};
+use crate::batch::{BATCH_BYTES, BATCH_ROWS, BatchSize, divide};
 use crate::error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 use crate::execute::{Executor, Observer};
-use crate::kernels::{Heads, Kernels, checked_kernels, float_environment_is_default};
-use crate::load::{check_ops, check_weights, plan_layers};
-use crate::plan::LayerPlan;
-use crate::record::{ClaimRecorder, LayerRecorder, OpRecorder, Trace};
+use crate::kernels::{Heads, Kernels, KvCache, KvType, PAGE_TOKENS, PagePool, checked_kernels, float_environment_is_default};
+use crate::load::{Plans, check_weights, is_incremental, kv_type, plan_layers};
+use crate::record::{ClaimRecorder, JobRecord, LayerRecorder, OpRecorder, Trace};
 use crate::virtual_layer::{self, Element, Rows};
 use crate::{Fault, Options, Simd};
 
@@ -21,7 +22,10 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     model: Arc<ValidatedModel>,
-    plans: Vec<LayerPlan>,
+    plans: Plans,
+    /// Whether rows may be computed as they come.
+    incremental: bool,
+    kv_type: KvType,
     kernels: Kernels,
     pool: ThreadPool,
     memory: u64,
@@ -53,7 +57,6 @@ impl Model {
         if bytes > allowed {
             return Err(LoadError::Memory { bytes, allowed });
         }
-        check_ops(&model)?;
         check_weights(&model, &weights)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
@@ -63,7 +66,9 @@ impl Model {
         check_float_environment(&pool)?;
         let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &weights, kernels));
-        Ok(Self(Arc::new(Inner { model, plans, kernels, pool, memory: allowed })))
+        let (incremental, kv_type) = (is_incremental(&model), kv_type(&model));
+        let inner = Inner { model, plans, incremental, kv_type, kernels, pool, memory: allowed };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The manifest and what follows from it.
@@ -88,20 +93,40 @@ impl Model {
     /// See [`JobRefusal`].
     pub fn check_job(&self, job: &JobInput) -> Result<(), JobRefusal> {
         self.0.model.check_job(job)?;
-        // Once as it is computed, once more as it is recorded.
-        let (bytes, allowed) = (self.0.model.job_memory(job).saturating_mul(2), self.0.memory);
+        self.check_memory(RowCounts::of(job), job.sequences().map(|sequence| sequence.len).max())
+    }
+
+    /// Refuses a request of which some answer might be a job that [`Model::check_job`] refuses.
+    ///
+    /// # Errors
+    /// See [`JobRefusal`].
+    pub fn check_request(&self, request: &GenerationRequest) -> Result<(), JobRefusal> {
+        self.0.model.check_request(request)?;
+        let answers = u64::from(request.stop.max_tokens);
+        let tokens = request.prompt.len() as u64 + answers - 1;
+        self.check_memory(RowCounts { tokens, sequences: 1, answers }, Some(tokens))
+    }
+
+    /// A layer of a job is held once as it is computed, and once more as it is recorded, beside the keys and values of its
+    /// longest sequence.
+    fn check_memory(&self, rows: RowCounts, longest: Option<u64>) -> Result<(), JobRefusal> {
+        let cache = self.cache_bytes(longest.unwrap_or(0), None);
+        let (bytes, allowed) =
+            (self.0.model.batch_memory(rows).saturating_mul(2).saturating_add(cache), self.0.memory);
         if bytes > allowed { Err(JobRefusal::Memory { bytes, allowed }) } else { Ok(()) }
     }
 
-    /// Runs jobs, many sequences at a time. Each job's trace is what it would be had it run alone. A fault strikes
-    /// every job.
+    /// Runs jobs, many rows at a time. Each job's trace is what it would be had it run alone, and a generation's what it
+    /// would be had each token been fed as it was chosen: the tokens of its answer that the job gives are fed whether or
+    /// not they are those that come out. A fault strikes every job.
     ///
     /// # Errors
     /// See [`RunError`].
     pub fn run(&self, jobs: &[JobInput], fault: Option<&Fault>) -> Result<Vec<Trace>, RunError> {
-        let mut recorder = ClaimRecorder::new(&self.0.model, jobs.len());
+        let records = jobs.iter().map(|_| JobRecord::new(&self.0.model)).collect();
+        let mut recorder = ClaimRecorder::new(&self.0.model, records, true);
         self.observe(jobs, fault, &mut recorder)?;
-        Ok(recorder.finish())
+        Ok(recorder.finish().into_iter().map(JobRecord::finish).collect())
     }
 
     /// The stored outputs of all ops of a layer, found by running the job up to there.
@@ -207,8 +232,9 @@ impl Model {
             Operand::Weight(_) | Operand::Job(_) => None,
         };
         let mut outputs = match op.kind {
-            OpKind::Attention { heads, head_dim, scale, .. } => {
-                let heads = Heads { count: heads as usize, width: head_dim as usize, scale };
+            OpKind::Attention { heads, kv_heads, head_dim, scale, .. } => {
+                let (count, kv_count) = (heads as usize, kv_heads as usize);
+                let heads = Heads { count, kv_count, width: head_dim as usize, scale };
                 virtual_layer::attention(heads, [input(0)?, input(1)?, input(2)?], place)
             }
             OpKind::MeanPool => virtual_layer::mean_pool(input(0)?, place),
@@ -222,12 +248,14 @@ impl Model {
     fn element(&self, job: &JobInput, layer: u32, op: u32, element: u64) -> Option<Element> {
         let output = self.0.model.output_type(layer, op)?;
         let (row, column) = (element / u64::from(output.width), element % u64::from(output.width));
+        let causal = matches!(self.0.model.op(layer, op)?.kind, OpKind::Attention { causal: true, .. });
         let sequence = match output.space {
             RowSpace::Tokens => job.sequence_of_token(row)?,
             RowSpace::Sequences => job.sequence(row)?,
             RowSpace::Answer => return None,
         };
-        Some(Element { row: row as usize, column: column as usize, sequence })
+        let len = if causal { row - sequence.start + 1 } else { sequence.len };
+        Some(Element { row: row as usize, column: column as usize, sequence: Sequence { len, ..sequence } })
     }
 
     fn observe(
@@ -243,17 +271,68 @@ impl Model {
         if let Some(fault) = fault.filter(|fault| !fault.fits(&inner.model)) {
             return Err(RunError::Fault(*fault));
         }
-        check_float_environment(&inner.pool)?;
-        let executor = Executor { model: &inner.model, kernels: inner.kernels, plans: &inner.plans, fault };
-        let batches = Batch::divide(jobs, |tokens, sequences| {
-            tokens <= BATCH_ROWS
-                && inner.model.batch_memory(RowCounts {
-                    tokens: tokens as u64,
-                    sequences: sequences as u64,
-                    answers: 0,
-                }) <= inner.memory / 2
-        });
-        inner.pool.install(|| batches.iter().try_for_each(|batch| executor.run(batch, observer)))
+        self.check_threads()?;
+        let batches = divide(jobs, fault.copied(), inner.incremental, |size| self.fits(size, BATCH_ROWS));
+        let sequences: u64 = jobs.iter().map(JobInput::sequence_count).sum();
+        let pool = self.pages(fault);
+        let mut caches: Vec<_> = (0..sequences).map(|_| KvCache::new(&pool)).collect();
+        self.install(|executor| {
+            batches.iter().try_for_each(|batch| {
+                executor.run(batch, &mut caches, observer)?;
+                let finished = batch.segments().iter().filter(|segment| segment.is_last());
+                finished.for_each(|segment| caches[segment.cache].clear());
+                Ok(())
+            })
+        })
+    }
+
+    /// Calls `work` in the threads with what runs a batch.
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce(Executor<'_>) -> R + Send) -> R {
+        let inner = &*self.0;
+        let Plans { layers: plans, layout } = &inner.plans;
+        let executor = Executor { model: &inner.model, kernels: inner.kernels, plans, layout };
+        inner.pool.install(|| work(executor))
+    }
+
+    /// Whether a batch of this size is within `rows` and within what is sensible in memory.
+    pub(crate) fn fits(&self, size: BatchSize, rows: usize) -> bool {
+        let BatchSize { tokens, sequences, answers } = size;
+        let counts =
+            RowCounts { tokens: tokens as u64, sequences: sequences as u64, answers: answers as u64 };
+        let mut allowed = self.0.memory / 2;
+        if self.0.incremental {
+            allowed = allowed.min(BATCH_BYTES);
+        }
+        tokens <= rows && self.0.model.batch_memory(counts) <= allowed
+    }
+
+    /// Whether rows may be computed as they come.
+    pub(crate) fn is_incremental(&self) -> bool {
+        self.0.incremental
+    }
+
+    /// Pages for caches.
+    pub(crate) fn pages(&self, fault: Option<&Fault>) -> PagePool {
+        PagePool::new(&self.0.plans.layout, self.kv_type(fault))
+    }
+
+    /// Bytes that the keys and values of so many tokens of one sequence take.
+    pub(crate) fn cache_bytes(&self, tokens: u64, fault: Option<&Fault>) -> u64 {
+        let layout = &self.0.plans.layout;
+        if layout.is_empty() {
+            return 0;
+        }
+        tokens.div_ceil(PAGE_TOKENS as u64).saturating_mul(layout.page_bytes(self.kv_type(fault)))
+    }
+
+    /// How a cache holds keys and values: a fault may strike what 16 bits do not hold.
+    fn kv_type(&self, fault: Option<&Fault>) -> KvType {
+        if fault.is_some() { KvType::F32 } else { self.0.kv_type }
+    }
+
+    /// Whether the threads compute as the arithmetic asks.
+    pub(crate) fn check_threads(&self) -> Result<(), FloatEnvironmentError> {
+        check_float_environment(&self.0.pool)
     }
 }
 

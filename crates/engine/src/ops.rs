@@ -3,6 +3,7 @@
 //! An op's weights live in the op, prepared once; what changes from batch to batch (where sequences begin, what is
 //! fused) is put around them for one call. On a device other than the CPU candle refuses them, naming the op.
 
+mod answer;
 mod carrier;
 mod linear;
 mod linear_int8;
@@ -12,12 +13,14 @@ mod value;
 
 use std::sync::Arc;
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 
 use crate::batch::Batch;
-use crate::kernels::{Heads, Int8Weights, Kernels, LinearWeights};
+use crate::kernels::{
+    Binary, CausalRows, Heads, Int8Weights, Kernels, KvCache, KvPlace, LinearWeights, Rotation, Unary,
+};
 
-pub(crate) use carrier::{from_floats, from_indices, read_floats};
+pub(crate) use carrier::{from_indices, from_words, read_bytes, read_words};
 pub(crate) use linear::Follow;
 pub(crate) use rowwise::Table;
 pub(crate) use value::Value;
@@ -27,59 +30,111 @@ pub(crate) enum Operator {
     /// Input: indices.
     Gather(Table),
     /// Inputs: a, b.
-    Add,
-    /// Inputs: x, and for [`Follow::Add`] the other summand.
+    Binary(Binary),
+    /// Inputs: x, and for [`Follow::Binary`] the other operand.
     Linear(Arc<LinearWeights>, Follow),
     /// As `Linear`, in int8.
     LinearInt8(Arc<Int8Weights>, Follow),
     /// Input: x.
     LayerNorm { weight: Arc<[f32]>, bias: Arc<[f32]>, eps: f32 },
+    /// Input: x, whose rows are groups of as many columns as there are weights.
+    RmsNorm { weight: Arc<[f32]>, eps: f32 },
     /// Input: x.
-    Gelu,
+    Unary(Unary),
+    /// Input: x. The angles are `[positions, width / 2]`.
+    Rope { cos: Arc<[f32]>, sin: Arc<[f32]>, width: usize },
     /// Inputs: q, k, v.
     Attention(Heads),
+    /// Inputs: q, k, v. Keys and values go to the caches first.
+    Causal(Heads, KvPlace),
     /// Input: x.
     MeanPool,
     /// Input: x.
     Normalize,
+    /// Input: x.
+    SelectRows,
+    /// Input: logits.
+    Penalize,
+    /// Input: logits.
+    Sample,
+}
+
+/// What an operator runs with besides its inputs.
+pub(crate) struct Context<'a, 'b> {
+    /// The kernels.
+    pub(crate) kernels: Kernels,
+    /// The batch.
+    pub(crate) batch: &'a Batch<'b>,
+    /// The caches of the run.
+    pub(crate) caches: &'a mut [KvCache],
 }
 
 impl Operator {
     /// Computes the stored output.
-    pub(crate) fn run(&self, kernels: Kernels, batch: &Batch, inputs: &[&Value]) -> Result<Value> {
-        let output = match (self, inputs) {
-            (Self::Gather(table), [indices]) => indices.tensor().apply_op1_no_bwd(table),
-            (Self::Add, [a, b]) => a.tensor().apply_op2_no_bwd(b.tensor(), &rowwise::Add { kernels }),
-            (Self::Linear(weights, follow), [x]) => {
-                x.tensor().apply_op1_no_bwd(&linear::Linear { kernels, weights, follow: *follow })
+    pub(crate) fn run(&self, context: Context<'_, '_>, inputs: &[&Value]) -> Result<Value> {
+        let Context { kernels, batch, caches } = context;
+        let tensors: Vec<&Tensor> = inputs.iter().map(|input| input.tensor()).collect();
+        let output = match (self, &tensors[..]) {
+            (Self::Gather(table), [indices]) => indices.apply_op1_no_bwd(table),
+            (&Self::Binary(formula), [a, b]) => {
+                a.apply_op2_no_bwd(b, &rowwise::BinaryEach { kernels, formula })
             }
-            (Self::Linear(weights, Follow::Add), [x, other]) => {
-                x.tensor().apply_op2_no_bwd(other.tensor(), &linear::LinearAdd { kernels, weights })
+            (Self::Linear(weights, Follow::Binary(formula)), [x, other]) => {
+                x.apply_op2_no_bwd(other, &linear::LinearBinary { kernels, weights, formula: *formula })
+            }
+            (Self::Linear(weights, follow), [x]) => {
+                x.apply_op1_no_bwd(&linear::Linear { kernels, weights, follow: *follow })
+            }
+            (Self::LinearInt8(weights, Follow::Binary(formula)), [x, other]) => {
+                let levels = &inputs[0].levels(kernels, weights.quantization())?;
+                let map = linear_int8::LinearInt8Binary { kernels, weights, levels, formula: *formula };
+                x.apply_op2_no_bwd(other, &map)
             }
             (Self::LinearInt8(weights, follow), [x]) => {
-                let levels = &x.levels(kernels, weights.quantization())?;
+                let levels = &inputs[0].levels(kernels, weights.quantization())?;
                 let map = linear_int8::LinearInt8 { kernels, weights, levels, follow: *follow };
-                x.tensor().apply_op1_no_bwd(&map)
-            }
-            (Self::LinearInt8(weights, Follow::Add), [x, other]) => {
-                let levels = &x.levels(kernels, weights.quantization())?;
-                let map = linear_int8::LinearInt8Add { kernels, weights, levels };
-                x.tensor().apply_op2_no_bwd(other.tensor(), &map)
+                x.apply_op1_no_bwd(&map)
             }
             (Self::LayerNorm { weight, bias, eps }, [x]) => {
-                x.tensor().apply_op1_no_bwd(&rowwise::LayerNorm { kernels, weight, bias, eps: *eps })
+                x.apply_op1_no_bwd(&rowwise::LayerNorm { kernels, weight, bias, eps: *eps })
             }
-            (Self::Gelu, [x]) => x.tensor().apply_op1_no_bwd(&rowwise::Gelu { kernels }),
-            (Self::Attention(heads), [q, k, v]) => {
-                let attention = sequence::Attention { kernels, heads: *heads, sequences: batch.sequences() };
-                q.tensor().apply_op3_no_bwd(k.tensor(), v.tensor(), &attention)
+            (Self::RmsNorm { weight, eps }, [x]) => {
+                x.apply_op1_no_bwd(&rowwise::RmsNorm { kernels, weight, eps: *eps })
+            }
+            (&Self::Unary(formula), [x]) => x.apply_op1_no_bwd(&rowwise::UnaryEach { kernels, formula }),
+            (Self::Rope { cos, sin, width }, [x]) => {
+                let rotation = Rotation { width: *width, cos, sin, positions: batch.positions() };
+                x.apply_op1_no_bwd(&rowwise::Rope { kernels, rotation })
+            }
+            (&Self::Attention(heads), [q, k, v]) => {
+                let sequences = sequences(batch);
+                let attention = sequence::Attention { kernels, heads, sequences: &sequences };
+                q.apply_op3_no_bwd(k, v, &attention)
+            }
+            (&Self::Causal(heads, place), [q, k, v]) => {
+                sequence::append(batch, caches, place, heads, (k, v))?;
+                let sequences = batch.segments().iter().map(|segment| CausalRows {
+                    rows: segment.rows.clone(),
+                    first: segment.first,
+                    cache: &caches[segment.cache],
+                });
+                let sequences = sequences.collect();
+                q.apply_op1_no_bwd(&sequence::Causal { kernels, heads, place, sequences })
             }
             (Self::MeanPool, [x]) => {
-                x.tensor().apply_op1_no_bwd(&sequence::MeanPool { kernels, sequences: batch.sequences() })
+                x.apply_op1_no_bwd(&sequence::MeanPool { kernels, sequences: &sequences(batch) })
             }
-            (Self::Normalize, [x]) => x.tensor().apply_op1_no_bwd(&rowwise::Normalize { kernels }),
+            (Self::Normalize, [x]) => x.apply_op1_no_bwd(&rowwise::Normalize { kernels }),
+            (Self::SelectRows, [x]) => x.apply_op1_no_bwd(&answer::SelectRows { batch }),
+            (Self::Penalize, [logits]) => logits.apply_op1_no_bwd(&answer::Penalize { batch }),
+            (Self::Sample, [logits]) => logits.apply_op1_no_bwd(&answer::Sample { batch }),
             _ => unreachable!("a validated program gives every op the inputs that it takes"),
         };
         output.map(Value::new)
     }
+}
+
+/// Rows of each sequence of a batch of whole sequences.
+fn sequences(batch: &Batch<'_>) -> Vec<std::ops::Range<usize>> {
+    batch.segments().iter().map(|segment| segment.rows.clone()).collect()
 }

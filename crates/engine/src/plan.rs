@@ -2,6 +2,7 @@
 
 use gainsay_program::{JobField, Op, OpKind, Operand};
 
+use crate::kernels::{Binary, Unary};
 use crate::ops::{Follow, Operator};
 
 /// Where a step finds an input.
@@ -36,8 +37,9 @@ pub(crate) struct LayerPlan {
 }
 
 impl LayerPlan {
-    /// Plans a layer. `prepare` makes the operator of an op; it is called for each op and [`Follow`] that is needed.
-    pub(crate) fn new(ops: &[Op], mut prepare: impl FnMut(&Op, Follow) -> Operator) -> Self {
+    /// Plans a layer. `prepare` makes the operator of the op with an index; it is called for each op and [`Follow`] that is
+    /// needed.
+    pub(crate) fn new(ops: &[Op], mut prepare: impl FnMut(usize, Follow) -> Operator) -> Self {
         let by_op = (0..ops.len()).map(|output| plain_step(ops, output, &mut prepare)).collect();
         let fusions: Vec<Option<Fusion>> = find_fusions(ops);
         let absorbed = |op: usize| fusions.iter().flatten().any(|fusion| fusion.linear == op);
@@ -56,7 +58,7 @@ impl LayerPlan {
 struct Fusion {
     linear: usize,
     follow: Follow,
-    /// The other summand of [`Follow::Add`].
+    /// The other operand of [`Follow::Binary`].
     other: Option<Source>,
 }
 
@@ -72,15 +74,38 @@ fn find_fusions(ops: &[Op]) -> Vec<Option<Fusion>> {
         }
         _ => None,
     };
-    let fusion = |op: &Op| match (&op.kind, &op.inputs[..]) {
-        (OpKind::Gelu, [x]) => linear(x).map(|linear| Fusion { linear, follow: Follow::Gelu, other: None }),
-        (OpKind::Add, [a, b]) => {
-            let (linear, other) = linear(a).map(|a| (a, b)).or_else(|| linear(b).map(|b| (b, a)))?;
-            Some(Fusion { linear, follow: Follow::Add, other: source(*other) })
+    let fusion = |op: &Op| match &op.inputs[..] {
+        [x] => {
+            let follow = Follow::Unary(unary(&op.kind)?);
+            linear(x).map(|linear| Fusion { linear, follow, other: None })
+        }
+        [a, b] => {
+            let follow = Follow::Binary(binary(&op.kind)?);
+            let (linear, other) = linear(b).map(|b| (b, a)).or_else(|| linear(a).map(|a| (a, b)))?;
+            Some(Fusion { linear, follow, other: source(*other) })
         }
         _ => None,
     };
     ops.iter().map(fusion).collect()
+}
+
+/// The formula of an op of one operand that is elementwise.
+pub(crate) fn unary(kind: &OpKind) -> Option<Unary> {
+    match kind {
+        OpKind::Gelu => Some(Unary::Gelu),
+        OpKind::Silu => Some(Unary::Silu),
+        OpKind::CastBf16 => Some(Unary::RoundBf16),
+        _ => None,
+    }
+}
+
+/// The formula of an op of two operands that is elementwise. Neither depends on their order.
+pub(crate) fn binary(kind: &OpKind) -> Option<Binary> {
+    match kind {
+        OpKind::Add => Some(Binary::Add),
+        OpKind::Mul => Some(Binary::Mul),
+        _ => None,
+    }
 }
 
 fn source(operand: Operand) -> Option<Source> {
@@ -96,21 +121,21 @@ fn sources(op: &Op) -> Vec<Source> {
     op.inputs.iter().filter_map(|&operand| source(operand)).collect()
 }
 
-fn plain_step(ops: &[Op], output: usize, prepare: &mut impl FnMut(&Op, Follow) -> Operator) -> Step {
+fn plain_step(ops: &[Op], output: usize, prepare: &mut impl FnMut(usize, Follow) -> Operator) -> Step {
     let op = &ops[output];
-    Step { operator: prepare(op, Follow::Nothing), inputs: sources(op), output, last_uses: Vec::new() }
+    Step { operator: prepare(output, Follow::Nothing), inputs: sources(op), output, last_uses: Vec::new() }
 }
 
 fn fused_step(
     ops: &[Op],
     output: usize,
     fusion: &Fusion,
-    prepare: &mut impl FnMut(&Op, Follow) -> Operator,
+    prepare: &mut impl FnMut(usize, Follow) -> Operator,
 ) -> Step {
     let linear = &ops[fusion.linear];
     let mut inputs = sources(linear);
     inputs.extend(fusion.other);
-    Step { operator: prepare(linear, fusion.follow), inputs, output, last_uses: Vec::new() }
+    Step { operator: prepare(fusion.linear, fusion.follow), inputs, output, last_uses: Vec::new() }
 }
 
 /// Notes at each step what no later step reads. The last step's output is the layer's and stays.
@@ -139,10 +164,10 @@ mod tests {
     }
 
     fn plan(ops: &[Op]) -> LayerPlan {
-        LayerPlan::new(ops, |op, follow| match (&op.kind, follow) {
+        LayerPlan::new(ops, |op, follow| match (&ops[op].kind, follow) {
             (OpKind::Linear(_), Follow::Nothing) => Operator::Normalize,
-            (OpKind::Linear(_), Follow::Gelu) => Operator::Gelu,
-            (OpKind::Linear(_), Follow::Add) => Operator::Add,
+            (OpKind::Linear(_), Follow::Unary(formula)) => Operator::Unary(formula),
+            (OpKind::Linear(_), Follow::Binary(formula)) => Operator::Binary(formula),
             _ => Operator::MeanPool,
         })
     }
@@ -169,8 +194,8 @@ mod tests {
             (4, vec![Source::Op(3)], vec![3]),
         ];
         assert_eq!(outputs(&plan.fused), expected);
-        assert!(matches!(plan.fused[0].operator, Operator::Gelu));
-        assert!(matches!(plan.fused[1].operator, Operator::Add));
+        assert!(matches!(plan.fused[0].operator, Operator::Unary(Unary::Gelu)));
+        assert!(matches!(plan.fused[1].operator, Operator::Binary(Binary::Add)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use gainsay_program::Sequence;
 
 use crate::kernels::Heads;
 
-/// Where an element is: its row in the tensors that are read, its column, its sequence.
+/// Where an element is: its row in the tensors that are read, its column, what of its sequence it depends on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Element {
     pub(crate) row: usize,
@@ -32,30 +32,32 @@ impl Rows<'_> {
         columns.map(|column| self.at(row, column)).collect()
     }
 
-    fn column(&self, element: Element) -> Vec<f32> {
-        rows(element.sequence).map(|row| arithmetic::canonical(self.at(row, element.column))).collect()
+    fn column(&self, sequence: Sequence, column: usize) -> Vec<f32> {
+        rows(sequence).map(|row| arithmetic::canonical(self.at(row, column))).collect()
     }
 }
 
 /// `column`, `scores`, `weights` of an attention's element, without its last op `out`. They obey the NaN rule only.
 pub(crate) fn attention(heads: Heads, inputs: [Rows<'_>; 3], element: Element) -> Vec<Vec<u8>> {
     let [q, k, v] = inputs;
-    let head = element.column / heads.width * heads.width;
-    let columns = head..head + heads.width;
-    let query = q.part(element.row, columns.clone());
+    let (head, column) = (element.column / heads.width, element.column % heads.width);
+    let columns = |head: usize| head * heads.width..(head + 1) * heads.width;
+    let query = q.part(element.row, columns(head));
+    let kv = columns(heads.kv_of(head));
+    let column = kv.start + column;
     let scores: Vec<f32> = rows(element.sequence)
-        .map(|key| arithmetic::attention::score(&query, &k.part(key, columns.clone()), heads.scale))
+        .map(|key| arithmetic::attention::score(&query, &k.part(key, kv.clone()), heads.scale))
         .map(arithmetic::canonical)
         .collect();
     let greatest = arithmetic::max(&scores);
     let weights = scores.iter().map(|&score| arithmetic::attention::weight(score, greatest));
     let weights: Vec<f32> = weights.map(arithmetic::canonical).collect();
-    [v.column(element), scores, weights].iter().map(|values| to_bytes(values)).collect()
+    [v.column(element.sequence, column), scores, weights].iter().map(|values| to_bytes(values)).collect()
 }
 
 /// `column` of a pooling's element, without its last op `out`.
 pub(crate) fn mean_pool(input: Rows<'_>, element: Element) -> Vec<Vec<u8>> {
-    vec![to_bytes(&input.column(element))]
+    vec![to_bytes(&input.column(element.sequence, element.column))]
 }
 
 fn rows(sequence: Sequence) -> Range<usize> {

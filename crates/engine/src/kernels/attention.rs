@@ -1,4 +1,4 @@
-//! Attention, one task per sequence and head.
+//! Attention over whole sequences, one task per sequence and head.
 //!
 //! Everything is laid out with *query rows* in the lanes: a panel of queries, scores `[key][query]`, outputs
 //! `[column][query]`. The greatest score, the exponentials, the 64 lanes of their sum and the division are then
@@ -14,20 +14,39 @@ use super::elementwise::{exp, store_rule};
 use super::lanes::{Kernel, Lanes};
 use super::pack::PackGroup;
 use super::scratch::{cut, lines, with_scratch};
-use super::tile::{Block, Totals, add_block, blocks};
+use super::tile::{Block, State, Totals, add_block, blocks};
 
 /// Heads of an attention and the factor on its scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Heads {
     /// Number of heads.
     pub(crate) count: usize,
+    /// Number of heads of the keys and values; divides `count`. Heads that follow each other share one.
+    pub(crate) kv_count: usize,
     /// Columns of a head.
     pub(crate) width: usize,
     /// Factor on every score.
     pub(crate) scale: f32,
 }
 
-/// The three inputs, each `[rows, heads · width]`.
+impl Heads {
+    /// The head of keys and values that a head reads.
+    pub(crate) fn kv_of(&self, head: usize) -> usize {
+        head / (self.count / self.kv_count)
+    }
+
+    /// Columns of the queries and of the output.
+    pub(crate) fn stride(&self) -> usize {
+        self.count * self.width
+    }
+
+    /// Columns of the keys and of the values.
+    pub(crate) fn kv_stride(&self) -> usize {
+        self.kv_count * self.width
+    }
+}
+
+/// The three inputs: queries `[rows, stride]`, keys and values `[rows, kv_stride]` of [`Heads`].
 #[derive(Clone, Copy)]
 pub(crate) struct Qkv<'a> {
     /// Queries.
@@ -49,9 +68,9 @@ pub(crate) fn attention<V: Lanes>(
     sequences: &[Range<usize>],
     out: &mut [f32],
 ) {
-    let stride = heads.count * heads.width;
-    assert!([qkv.q, qkv.k, qkv.v].iter().all(|x| x.len() == out.len()), "inputs and output have one shape");
-    let out = SharedRows::new(out, stride);
+    let kv_len = out.len() / heads.stride() * heads.kv_stride();
+    assert!(qkv.q.len() == out.len() && qkv.k.len() == kv_len && qkv.v.len() == kv_len, "one number of rows");
+    let out = SharedRows::new(out, heads.stride());
     (0..sequences.len() * heads.count).into_par_iter().for_each(|task| {
         let sequence = &sequences[task / heads.count];
         let head = HeadTask { heads, head: task % heads.count, qkv, sequence: sequence.clone(), out: &out };
@@ -158,15 +177,10 @@ impl Kernel for WithScratch<'_> {
 }
 
 impl HeadTask<'_> {
-    /// The part of `x` from `row` on, starting at this head's first column.
+    /// The part of keys or values from `row` on, starting at the first column of the head that this one reads.
     #[inline(always)]
     fn from<'x>(&self, x: &'x [f32], row: usize) -> &'x [f32] {
-        &x[row * self.stride() + self.head * self.heads.width..]
-    }
-
-    #[inline(always)]
-    fn stride(&self) -> usize {
-        self.heads.count * self.heads.width
+        &x[row * self.heads.kv_stride() + self.heads.kv_of(self.head) * self.heads.width..]
     }
 
     #[inline(always)]
@@ -176,7 +190,7 @@ impl HeadTask<'_> {
         for (first, out) in self.sequence.clone().step_by(V::STRIP).zip(strips) {
             PackGroup {
                 from: self.from(self.qkv.k, first),
-                stride: self.stride(),
+                stride: self.heads.kv_stride(),
                 rows: V::STRIP.min(self.sequence.end - first),
                 depth: width,
                 group: V::STRIP,
@@ -193,8 +207,8 @@ impl HeadTask<'_> {
     #[inline(always)]
     fn pack_queries<V: Lanes>(&self, v: V, rows: &Range<usize>, working: &mut Working<'_>) {
         PackGroup {
-            from: self.from(self.qkv.q, rows.start),
-            stride: self.stride(),
+            from: &self.qkv.q[rows.start * self.heads.stride() + self.head * self.heads.width..],
+            stride: self.heads.stride(),
             rows: rows.len(),
             depth: self.heads.width,
             group: V::PANEL,
@@ -219,12 +233,15 @@ impl HeadTask<'_> {
                     depth: len,
                     strip: working.keys[strip * sizes.key_strip + start * V::STRIP..].as_ptr(),
                     strip_step: V::STRIP,
+                    row_step: 1,
                     panel: working.queries[start * V::PANEL..].as_ptr(),
+                    panel_step: V::PANEL,
                 };
-                let scores = working.scores[strip * V::STRIP * V::PANEL..].as_mut_ptr();
+                let at = working.scores[strip * V::STRIP * V::PANEL..].as_mut_ptr();
+                let totals = Totals { at, step: V::PANEL, state: State::before(start) };
                 // SAFETY: at least one and at most STRIP rows; start + len ≤ width, so that strip, panel and
                 // scores hold what is read and written, by the assertions; `scores` is borrowed exclusively.
-                unsafe { add_block(v, rows, block, Totals::before(start), scores) };
+                unsafe { add_block(v, rows, block, totals) };
             }
         }
     }
@@ -243,13 +260,16 @@ impl HeadTask<'_> {
                     depth: len,
                     strip: working.values[start * width + column..].as_ptr(),
                     strip_step: width,
+                    row_step: 1,
                     panel: working.scores[start * V::PANEL..].as_ptr(),
+                    panel_step: V::PANEL,
                 };
-                let outputs = working.outputs[column * V::PANEL..].as_mut_ptr();
+                let at = working.outputs[column * V::PANEL..].as_mut_ptr();
+                let totals = Totals { at, step: V::PANEL, state: State::before(start) };
                 // SAFETY: at least one and at most STRIP rows. The strip's element k of row i is the value of key
                 // start + k in column + i: the last float read is below keys·width + STRIP. Exponentials and
                 // outputs are long enough by the assertions; `outputs` is borrowed exclusively.
-                unsafe { add_block(v, rows, block, Totals::before(start), outputs) };
+                unsafe { add_block(v, rows, block, totals) };
             }
         }
     }

@@ -1,22 +1,24 @@
-//! [`Lanes`] on AVX2 with FMA: eight floats, sixteen registers.
+//! [`Lanes`] on AVX2 with FMA and F16C: eight floats, sixteen registers.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{Kernel, Lanes};
 
-/// Proof that this machine has AVX2 and FMA.
+/// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
     /// The proof, where the machine gives it.
     pub(crate) fn detect() -> Option<Self> {
-        let found = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         found.then_some(Self(()))
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn enter<K: Kernel>(v: Avx2, kernel: K) -> K::Output {
     kernel.run(v)
 }
@@ -56,6 +58,19 @@ impl Lanes for Avx2 {
     unsafe fn store_to(self, x: __m256, to: *mut f32) {
         // SAFETY: the caller vouches for eight writable floats; the instructions exist (see `call`).
         unsafe { _mm256_storeu_ps(to, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_from(self, from: *const u16) -> __m256 {
+        // SAFETY: the caller vouches for eight readable shorts; the instructions exist (see `call`).
+        let shorts = unsafe { _mm_loadu_si128(from.cast()) };
+        call!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(shorts))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(self, from: *const u16) -> __m256 {
+        // SAFETY: the caller vouches for eight readable shorts; the instructions exist (see `call`).
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 
     #[inline(always)]

@@ -62,6 +62,19 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16_from(self, from: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for sixteen readable shorts; the instructions exist (see `call`).
+        let shorts = unsafe { _mm256_loadu_si256(from.cast()) };
+        call!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(shorts))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16_from(self, from: *const u16) -> __m512 {
+        // SAFETY: the caller vouches for sixteen readable shorts; the instructions exist (see `call`).
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
     unsafe fn transpose(
         self,
         from: *const f32,

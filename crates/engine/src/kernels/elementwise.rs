@@ -1,4 +1,4 @@
-//! Functions of one vector: the storing rule, exp, erf, gelu. Each restates `arithmetic`'s scalar function,
+//! Functions of one vector: the storing rule, exp, erf, activations, rounding. Each restates `arithmetic`'s scalar function,
 //! operation by operation.
 
 use gainsay_arithmetic::activation::FRAC_1_SQRT_2;
@@ -85,6 +85,22 @@ pub(crate) fn erf<V: Lanes>(v: V, x: V::F) -> V::F {
 pub(crate) fn gelu<V: Lanes>(v: V, x: V::F) -> V::F {
     let one_plus_erf = v.add(v.splat(1.0), erf(v, v.mul(x, v.splat(FRAC_1_SQRT_2))));
     v.mul(v.mul(v.splat(0.5), x), one_plus_erf)
+}
+
+/// `arithmetic::silu`.
+#[inline(always)]
+pub(crate) fn silu<V: Lanes>(v: V, x: V::F) -> V::F {
+    v.div(x, v.add(v.splat(1.0), exp(v, v.mul(x, v.splat(-1.0)))))
+}
+
+/// `arithmetic::round_bf16`, widened again.
+#[inline(always)]
+pub(crate) fn round_bf16<V: Lanes>(v: V, x: V::F) -> V::F {
+    let bits = v.bits(x);
+    let odd = v.and(v.shift_right::<16>(bits), v.splat_int(1));
+    let rounded = v.add_int(bits, v.add_int(odd, v.splat_int(0x7fff)));
+    let kept = v.float(v.and(rounded, v.splat_int(!0xffff)));
+    v.select(v.is_nan(x), v.splat(CANONICAL_NAN), kept)
 }
 
 /// The polynomial with these coefficients, lowest power first, by fma from the highest down.

@@ -1,6 +1,7 @@
 //! What happens to the rows of a matrix product before they are written.
 
-use super::elementwise::{gelu, store_rule};
+use super::each::{Binary, Unary};
+use super::elementwise::{gelu, round_bf16, silu, store_rule};
 use super::lanes::Lanes;
 
 /// What happens to a linear map's output before it is written. The output itself obeys the storing rule first,
@@ -9,17 +10,17 @@ use super::lanes::Lanes;
 pub(crate) enum Then<'a> {
     /// It is the result.
     Nothing,
-    /// gelu of it is.
-    Gelu,
-    /// Its sum with these rows is.
-    Add(&'a [f32]),
+    /// This of it is.
+    Unary(Unary),
+    /// This of it and of these rows is.
+    Binary(Binary, &'a [f32]),
 }
 
 impl Then<'_> {
-    /// Checks that there is a summand for each of `outputs` elements, where summands are wanted.
+    /// Checks that there is an operand for each of `outputs` elements, where operands are wanted.
     pub(crate) fn check(&self, outputs: usize) {
-        if let Self::Add(other) = self {
-            assert_eq!(other.len(), outputs, "one summand per output");
+        if let Self::Binary(_, other) = self {
+            assert_eq!(other.len(), outputs, "one operand per output");
         }
     }
 
@@ -28,14 +29,22 @@ impl Then<'_> {
     #[inline(always)]
     pub(crate) fn finish<V: Lanes>(&self, v: V, y: [V::F; 2], place: usize, out: &mut [f32]) {
         let mut y = [store_rule(v, y[0]), store_rule(v, y[1])];
-        if let Self::Gelu = self {
-            y = [store_rule(v, gelu(v, y[0])), store_rule(v, gelu(v, y[1]))];
+        if let Self::Unary(formula) = self {
+            y = match formula {
+                Unary::Gelu => y.map(|y| gelu(v, y)),
+                Unary::Silu => y.map(|y| silu(v, y)),
+                Unary::RoundBf16 => y.map(|y| round_bf16(v, y)),
+            };
+            y = [store_rule(v, y[0]), store_rule(v, y[1])];
         }
         if out.len() == V::PANEL {
-            if let Self::Add(other) = self {
-                let other = &other[place..];
-                let sums = [v.add(y[0], v.load(other)), v.add(y[1], v.load(&other[V::LANES..]))];
-                y = [store_rule(v, sums[0]), store_rule(v, sums[1])];
+            if let Self::Binary(formula, other) = self {
+                let other = [v.load(&other[place..]), v.load(&other[place + V::LANES..])];
+                y = match formula {
+                    Binary::Add => [v.add(y[0], other[0]), v.add(y[1], other[1])],
+                    Binary::Mul => [v.mul(y[0], other[0]), v.mul(y[1], other[1])],
+                };
+                y = [store_rule(v, y[0]), store_rule(v, y[1])];
             }
             v.store(y[0], out);
             v.store(y[1], &mut out[V::LANES..]);
@@ -52,9 +61,9 @@ impl Then<'_> {
         let mut all = [0.0; WIDEST];
         v.store(y[0], &mut all);
         v.store(y[1], &mut all[V::LANES..]);
-        if let Self::Add(other) = self {
+        if let Self::Binary(formula, other) = self {
             for (y, other) in all.iter_mut().zip(&other[place..place + out.len()]) {
-                *y = gainsay_arithmetic::store(*y + other);
+                *y = gainsay_arithmetic::store(formula.of(*y, *other));
             }
         }
         out.copy_from_slice(&all[..out.len()]);

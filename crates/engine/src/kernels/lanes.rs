@@ -16,6 +16,49 @@ pub(crate) trait Kernel {
     fn run<V: Lanes>(self, v: V) -> Self::Output;
 }
 
+/// A number as a panel holds it.
+pub(crate) trait Element: bytemuck::Pod + Send + Sync {
+    /// Widens a vector of them.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading [`Lanes::LANES`] elements.
+    unsafe fn load<V: Lanes>(v: V, from: *const Self) -> V::F;
+}
+
+/// bfloat16.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(crate) struct Bf16(pub(crate) u16);
+
+/// IEEE binary16.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub(crate) struct F16(pub(crate) u16);
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(v: V, from: *const Self) -> V::F {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { v.load_from(from) }
+    }
+}
+
+impl Element for Bf16 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(v: V, from: *const Self) -> V::F {
+        // SAFETY: the caller vouches for the elements, which are shorts.
+        unsafe { v.load_bf16_from(from.cast()) }
+    }
+}
+
+impl Element for F16 {
+    #[inline(always)]
+    unsafe fn load<V: Lanes>(v: V, from: *const Self) -> V::F {
+        // SAFETY: the caller vouches for the elements, which are shorts.
+        unsafe { v.load_f16_from(from.cast()) }
+    }
+}
+
 /// One vector instruction set: `F` holds [`Lanes::LANES`] floats, all operations are IEEE-754 binary32
 /// with round to nearest even, lane by lane.
 pub(crate) trait Lanes: Copy + Send + Sync + 'static {
@@ -61,6 +104,16 @@ pub(crate) trait Lanes: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` must be valid for writing [`Lanes::LANES`] floats.
     unsafe fn store_to(self, x: Self::F, to: *mut f32);
+    /// Loads bfloat16, widened.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading [`Lanes::LANES`] shorts; it need not be aligned.
+    unsafe fn load_bf16_from(self, from: *const u16) -> Self::F;
+    /// Loads IEEE binary16, widened, its subnormals included.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading [`Lanes::LANES`] shorts; it need not be aligned.
+    unsafe fn load_f16_from(self, from: *const u16) -> Self::F;
     /// Transposes a square of [`Lanes::LANES`] × [`Lanes::LANES`] floats: `to[k][i] = from[i][k]`.
     /// Only `rows` rows of `from` are read; the others count as zeros. Rows of `to` are written in
     /// ascending order, each [`Lanes::LANES`] wide, so a `to_stride` below that is allowed: a row then

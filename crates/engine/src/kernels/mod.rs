@@ -1,17 +1,21 @@
 //! The operators on slices, fast.
 //!
 //! [`Kernels`] chooses once, when a model is loaded, what all its operators run on. [`portable`] calls
-//! `arithmetic`'s own functions; [`linear`], [`attention`] and [`rows`] are written over [`lanes::Lanes`] and compiled for
-//! [`avx2`] and [`avx512`]; [`int8`] besides over the instructions that multiply bytes. All give the same bytes, and
+//! `arithmetic`'s own functions; [`linear`], [`attention`], [`causal`], [`rows`] and [`each`] are written over
+//! [`lanes::Lanes`] and compiled for [`avx2`] and [`avx512`]; [`int8`] besides over the instructions that multiply bytes. All give the same bytes, and
 //! [`golden`] tries that on the machine at hand before a model is served. Outputs obey the storing rule. Kernels divide
 //! their work over the rayon pool that they are called in; no bit depends on how.
 
+pub(crate) mod answer;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod buffer;
+mod cache;
+mod causal;
+mod each;
 mod elementwise;
 mod finish;
 mod float_environment;
@@ -32,10 +36,15 @@ use linear::LinearRows;
 use pack::Panels;
 
 pub(crate) use attention::{Heads, Qkv};
+pub(crate) use cache::{KvCache, KvLayout, KvPlace, KvType, PAGE_TOKENS, PagePool};
+pub(crate) use causal::CausalRows;
+pub(crate) use each::{Binary, Rotation, Unary};
 pub(crate) use finish::Then;
 pub use float_environment::float_environment_is_default;
 pub(crate) use golden::checked_kernels;
 pub(crate) use int8::{Int8Matrix, Int8Weights, Levels, Quantization};
+pub(crate) use lanes::{Bf16, F16};
+pub(crate) use pack::Elements;
 
 use crate::options::Simd;
 
@@ -165,16 +174,17 @@ impl Kernels {
     }
 
     /// Prepares row-major `matrix`, `[columns, depth]`; `bias` is empty where there is none.
-    pub(crate) fn pack(self, matrix: Vec<f32>, depth: usize, mut bias: Vec<f32>) -> LinearWeights {
-        assert!(depth > 0 && !matrix.is_empty() && matrix.len().is_multiple_of(depth), "a whole matrix");
-        let columns = matrix.len() / depth;
+    pub(crate) fn pack(self, matrix: Elements<'_>, depth: usize, mut bias: Vec<f32>) -> LinearWeights {
+        let len = matrix.len();
+        assert!(depth > 0 && len > 0 && len.is_multiple_of(depth), "a whole matrix");
+        let columns = len / depth;
         assert!(bias.is_empty() || bias.len() == columns, "one bias per column");
         let matrix = choose!(self, v => {
-            let panels = Panels::pack(v, &matrix, columns, depth);
+            let panels = Panels::pack(v, matrix, columns, depth);
             // Adding +0 changes only −0, which the storing rule turns into +0 anyway: so every map has a bias.
             bias.resize(panels.padded_columns(), 0.0);
             Matrix::Panels(panels)
-        }, Matrix::Rows(matrix));
+        }, Matrix::Rows(matrix.widened()));
         LinearWeights { matrix, bias, columns, depth }
     }
 
@@ -224,14 +234,49 @@ impl Kernels {
         );
     }
 
-    /// `out = stored(gelu(x))`.
-    pub(crate) fn gelu(self, x: &[f32], out: &mut [f32]) {
-        choose!(self, v => rows::gelu_each(v, x, out), portable::gelu(x, out));
+    /// `out = stored(RMSNorm(x))`, rows of `weight.len()` elements.
+    pub(crate) fn rms_norm(self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        choose!(
+            self,
+            v => rows::rms_norm(v, x, weight, eps, out),
+            portable::rms_norm(x, weight, eps, out)
+        );
     }
 
-    /// `out = stored(a + b)`.
-    pub(crate) fn add(self, a: &[f32], b: &[f32], out: &mut [f32]) {
-        choose!(self, v => rows::add(v, a, b, out), portable::add(a, b, out));
+    /// `out = stored(formula(x))`.
+    pub(crate) fn unary(self, formula: Unary, x: &[f32], out: &mut [f32]) {
+        choose!(self, v => each::unary(v, formula, x, out), portable::unary(formula, x, out));
+    }
+
+    /// `out = stored(formula(a, b))`.
+    pub(crate) fn binary(self, formula: Binary, a: &[f32], b: &[f32], out: &mut [f32]) {
+        choose!(self, v => each::binary(v, formula, a, b, out), portable::binary(formula, a, b, out));
+    }
+
+    /// `out = stored(x rotated)`, rows of as many elements for each of the rotation's positions.
+    pub(crate) fn rope(self, of: Rotation<'_>, x: &[f32], out: &mut [f32]) {
+        choose!(self, v => each::rope(v, of, x, out), portable::rope(of, x, out));
+    }
+
+    /// Keys side by side in the panels of a cache.
+    pub(crate) fn kv_panel(self) -> usize {
+        choose!(self, v => panel_of(v), 1)
+    }
+
+    /// Causal attention of rows whose keys and values their caches hold already.
+    pub(crate) fn causal(
+        self,
+        heads: Heads,
+        place: KvPlace,
+        q: &[f32],
+        sequences: &[CausalRows<'_>],
+        out: &mut [f32],
+    ) {
+        choose!(
+            self,
+            v => causal::causal(v, heads, place, q, sequences, out),
+            portable::causal(heads, place, q, sequences, out)
+        );
     }
 
     /// Attention within each of `sequences`, which follow each other and cover all rows.
@@ -252,6 +297,10 @@ impl Kernels {
     pub(crate) fn normalize(self, x: &[f32], width: usize, out: &mut [f32]) {
         choose!(self, v => rows::normalize(v, x, width, out), portable::normalize(x, width, out));
     }
+}
+
+fn panel_of<V: lanes::Lanes>(_: V) -> usize {
+    V::PANEL
 }
 
 #[cfg(test)]

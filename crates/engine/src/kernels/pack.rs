@@ -1,7 +1,9 @@
 //! Packing operands of matrix products into strips and panels.
 
+use rayon::prelude::*;
+
 use super::buffer::AlignedBuffer;
-use super::lanes::{Kernel, Lanes};
+use super::lanes::{Bf16, Element, F16, Kernel, Lanes};
 
 /// Rows of a row-major matrix, element `k` of `group` rows side by side: strips and panels alike.
 ///
@@ -76,9 +78,53 @@ fn zero_missing(rows: std::ops::Range<usize>, depth: std::ops::Range<usize>, gro
     }
 }
 
-/// A matrix `[n, k]` in panels: what the weights of a linear map become when a model is loaded.
+/// Elements of a matrix as a model holds them.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements<'a> {
+    /// IEEE binary32.
+    F32(&'a [f32]),
+    /// bfloat16.
+    Bf16(&'a [Bf16]),
+    /// IEEE binary16.
+    F16(&'a [F16]),
+}
+
+impl Elements<'_> {
+    /// Their number.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(all) => all.len(),
+            Self::Bf16(all) => all.len(),
+            Self::F16(all) => all.len(),
+        }
+    }
+
+    /// All of them widened.
+    pub(crate) fn widened(&self) -> Vec<f32> {
+        match self {
+            Self::F32(all) => all.to_vec(),
+            Self::Bf16(all) => all.iter().map(|x| gainsay_arithmetic::widen_bf16(x.0)).collect(),
+            Self::F16(all) => all.iter().map(|x| gainsay_arithmetic::widen_f16(x.0)).collect(),
+        }
+    }
+}
+
+/// What the elements of panels are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PanelType {
+    /// IEEE binary32.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE binary16.
+    F16,
+}
+
+/// A matrix `[n, k]` in panels: what the weights of a linear map become when a model is loaded. Sixteen bits stay
+/// sixteen bits: where few rows meet the matrix, the memory's speed is the product's.
 pub(crate) struct Panels {
     data: AlignedBuffer,
+    elements: PanelType,
     /// Rows of the matrix: columns of all panels together, less the padding of the last.
     pub(crate) columns: usize,
     /// Elements of a dot product.
@@ -88,10 +134,26 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// Packs row-major `matrix`, `columns` rows of `depth`.
-    pub(crate) fn pack<V: Lanes>(v: V, matrix: &[f32], columns: usize, depth: usize) -> Self {
+    pub(crate) fn pack<V: Lanes>(v: V, matrix: Elements<'_>, columns: usize, depth: usize) -> Self {
         assert!(columns > 0 && depth > 0 && matrix.len() == columns * depth, "a whole matrix");
         let width = V::PANEL;
-        let mut data = AlignedBuffer::zeroed(columns.div_ceil(width) * width * depth + width);
+        let elements = columns.div_ceil(width) * width * depth + width;
+        let (elements, len) = match matrix {
+            Elements::F32(_) => (PanelType::F32, elements),
+            Elements::Bf16(_) => (PanelType::Bf16, elements.div_ceil(2)),
+            Elements::F16(_) => (PanelType::F16, elements.div_ceil(2)),
+        };
+        let mut panels = Self { data: AlignedBuffer::zeroed(len), elements, columns, depth, width };
+        match matrix {
+            Elements::F32(matrix) => panels.pack_floats(v, matrix),
+            Elements::Bf16(matrix) => panels.pack_shorts(matrix),
+            Elements::F16(matrix) => panels.pack_shorts(matrix),
+        }
+        panels
+    }
+
+    fn pack_floats<V: Lanes>(&mut self, v: V, matrix: &[f32]) {
+        let Self { columns, depth, width, .. } = *self;
         for first in (0..columns).step_by(width) {
             v.enter(PackGroup {
                 from: &matrix[first * depth..],
@@ -99,10 +161,27 @@ impl Panels {
                 rows: width.min(columns - first),
                 depth,
                 group: width,
-                out: &mut data.as_mut_slice()[first * depth..],
+                out: &mut self.data.as_mut_slice()[first * depth..],
             });
         }
-        Self { data, columns, depth, width }
+    }
+
+    fn pack_shorts<E: Element>(&mut self, matrix: &[E]) {
+        let Self { columns, depth, width, .. } = *self;
+        let panels: &mut [E] = bytemuck::cast_slice_mut(self.data.as_mut_slice());
+        let panels = panels.par_chunks_mut(width * depth).take(columns.div_ceil(width));
+        panels.zip(matrix.par_chunks(width * depth)).for_each(|(panel, rows)| {
+            for (k, out) in panel.chunks_exact_mut(width).enumerate() {
+                for (out, row) in out.iter_mut().zip(rows.chunks_exact(depth)) {
+                    *out = row[k];
+                }
+            }
+        });
+    }
+
+    /// What the elements are.
+    pub(crate) fn elements(&self) -> PanelType {
+        self.elements
     }
 
     /// Number of panels.
@@ -115,9 +194,10 @@ impl Panels {
         self.count() * self.width
     }
 
-    /// One panel: `depth` rows of [`Lanes::PANEL`] floats.
-    pub(crate) fn panel(&self, index: usize) -> &[f32] {
-        let floats = self.width * self.depth;
-        &self.data.as_slice()[index * floats..(index + 1) * floats]
+    /// One panel: `depth` rows of [`Lanes::PANEL`] elements of the type that [`Panels::elements`] says.
+    #[inline(always)]
+    pub(crate) fn panel<E: Element>(&self, index: usize) -> &[E] {
+        let len = self.width * self.depth;
+        &bytemuck::cast_slice(self.data.as_slice())[index * len..(index + 1) * len]
     }
 }

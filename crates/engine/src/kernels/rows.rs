@@ -1,16 +1,16 @@
-//! Kernels that go row by row or element by element: norms, sums, activations.
+//! Kernels that go row by row: norms and their sums.
 
 use rayon::prelude::*;
 
-use super::elementwise::{gelu, load_front, store_front, store_rule};
+use super::elementwise::{load_front, store_front, store_rule};
 use super::lanes::{Kernel, Lanes};
 
 /// Lanes of a sum.
 const SUM_LANES: usize = gainsay_arithmetic::LANES;
 /// Vectors that hold the lanes of a sum on the narrowest instruction set; wider ones use the first of them.
 const SUM_VECTORS: usize = SUM_LANES / 8;
-/// Floats that one task of an elementwise kernel takes.
-const TASK_FLOATS: usize = 16 << 10;
+/// Floats that one task of a kernel without much work takes.
+pub(super) const TASK_FLOATS: usize = 16 << 10;
 
 /// Rows of `width` floats for one task.
 fn task_rows(width: usize) -> usize {
@@ -50,6 +50,39 @@ impl Kernel for LayerNormRows<'_> {
     }
 }
 
+/// `out = stored(RMSNorm(x))`, rows of `weight.len()` floats.
+pub(crate) fn rms_norm<V: Lanes>(v: V, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let width = weight.len();
+    assert!(x.len() == out.len() && x.len().is_multiple_of(width), "whole rows");
+    let task = task_rows(width);
+    let tasks = x.par_chunks(task).zip(out.par_chunks_mut(task));
+    tasks.for_each(|(x, out)| v.enter(RmsNormRows { x, weight, eps, out }));
+}
+
+struct RmsNormRows<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for RmsNormRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self, v: V) {
+        let width = self.weight.len();
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let r = v.splat(1.0 / (sum64::<V, true>(v, x) / width as f32 + self.eps).sqrt());
+            let pairs = x.chunks(V::LANES).zip(self.weight.chunks(V::LANES));
+            for ((x, weight), out) in pairs.zip(out.chunks_mut(V::LANES)) {
+                let y = v.mul(v.mul(load_front(v, x), r), load_front(v, weight));
+                store_front(v, store_rule(v, y), out);
+            }
+        }
+    }
+}
+
 /// `out = x − mean`.
 #[inline(always)]
 fn subtract<V: Lanes>(v: V, x: &[f32], mean: f32, out: &mut [f32]) {
@@ -74,7 +107,7 @@ fn scale_and_shift<V: Lanes>(v: V, r: f32, weight: &[f32], bias: &[f32], out: &m
 /// A last group shorter than 64 is filled up with +0. That changes no lane: a lane starts at +0 and so
 /// never is −0, and adding +0 (or the square of it) keeps everything else.
 #[inline(always)]
-fn sum64<V: Lanes, const SQUARES: bool>(v: V, x: &[f32]) -> f32 {
+pub(super) fn sum64<V: Lanes, const SQUARES: bool>(v: V, x: &[f32]) -> f32 {
     let mut lanes = [v.splat(0.0); SUM_VECTORS];
     let lanes = &mut lanes[..SUM_LANES / V::LANES];
     let groups = x.chunks_exact(SUM_LANES);
@@ -136,52 +169,3 @@ impl Kernel for NormalizeRows<'_> {
 }
 
 const MIN_DIVISOR: f32 = gainsay_arithmetic::pool::MIN_DIVISOR;
-
-/// `out = stored(gelu(x))`.
-pub(crate) fn gelu_each<V: Lanes>(v: V, x: &[f32], out: &mut [f32]) {
-    assert_eq!(x.len(), out.len(), "one output per input");
-    let tasks = x.par_chunks(TASK_FLOATS).zip(out.par_chunks_mut(TASK_FLOATS));
-    tasks.for_each(|(x, out)| v.enter(GeluEach { x, out }));
-}
-
-struct GeluEach<'a> {
-    x: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for GeluEach<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, v: V) {
-        for (x, out) in self.x.chunks(V::LANES).zip(self.out.chunks_mut(V::LANES)) {
-            store_front(v, store_rule(v, gelu(v, load_front(v, x))), out);
-        }
-    }
-}
-
-/// `out = stored(a + b)`.
-pub(crate) fn add<V: Lanes>(v: V, a: &[f32], b: &[f32], out: &mut [f32]) {
-    assert!(a.len() == out.len() && b.len() == out.len(), "one output per pair");
-    let pairs = a.par_chunks(TASK_FLOATS).zip(b.par_chunks(TASK_FLOATS));
-    let tasks = pairs.zip(out.par_chunks_mut(TASK_FLOATS));
-    tasks.for_each(|((a, b), out)| v.enter(AddEach { a, b, out }));
-}
-
-struct AddEach<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for AddEach<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self, v: V) {
-        let pairs = self.a.chunks(V::LANES).zip(self.b.chunks(V::LANES));
-        for ((a, b), out) in pairs.zip(self.out.chunks_mut(V::LANES)) {
-            store_front(v, store_rule(v, v.add(load_front(v, a), load_front(v, b))), out);
-        }
-    }
-}

@@ -98,12 +98,22 @@ fn elementwise_ops_meet_every_edge_and_every_exponent() {
     x.extend(EDGES);
     x.extend(random.with_edges(5000));
     let y = random.with_edges(x.len());
-    let sums = same_everywhere(x.len(), "add", |kernels, out| kernels.add(&x, &y, out));
-    let expected: Vec<f32> = x.iter().zip(&y).map(|(a, b)| arithmetic::store(a + b)).collect();
-    assert_bits(&sums, &expected, "portable add");
-    let gelus = same_everywhere(x.len(), "gelu", |kernels, out| kernels.gelu(&x, out));
-    let expected: Vec<f32> = x.iter().map(|&x| arithmetic::store(arithmetic::gelu(x))).collect();
-    assert_bits(&gelus, &expected, "portable gelu");
+    let binary: [(Binary, fn(f32, f32) -> f32); 2] = [(Binary::Add, |a, b| a + b), (Binary::Mul, |a, b| a * b)];
+    for (formula, scalar) in binary {
+        let what = format!("{formula:?}");
+        let found = same_everywhere(x.len(), &what, |kernels, out| kernels.binary(formula, &x, &y, out));
+        let expected: Vec<f32> = x.iter().zip(&y).map(|(&a, &b)| arithmetic::store(scalar(a, b))).collect();
+        assert_bits(&found, &expected, &what);
+    }
+    let round = |x| arithmetic::widen_bf16(arithmetic::round_bf16(x));
+    let unary: [(Unary, fn(f32) -> f32); 3] =
+        [(Unary::Gelu, arithmetic::gelu), (Unary::Silu, arithmetic::silu), (Unary::RoundBf16, round)];
+    for (formula, scalar) in unary {
+        let what = format!("{formula:?}");
+        let found = same_everywhere(x.len(), &what, |kernels, out| kernels.unary(formula, &x, out));
+        let expected: Vec<f32> = x.iter().map(|&x| arithmetic::store(scalar(x))).collect();
+        assert_bits(&found, &expected, &what);
+    }
 }
 
 /// A function of one vector, applied to many.
@@ -179,12 +189,12 @@ fn linear_maps_of_every_shape_and_sequel() {
             let (x, w) = (numbers(rows * depth), numbers(columns * depth));
             let (bias, other) = (numbers(columns), numbers(rows * columns));
             for bias in [&bias[..], &[]] {
-                for (name, then) in
-                    [("nothing", Then::Nothing), ("gelu", Then::Gelu), ("add", Then::Add(&other))]
-                {
-                    let what = format!("linear {rows}×{depth}×{columns}, then {name}, edges: {edges}");
+                let unary = [Unary::Gelu, Unary::Silu, Unary::RoundBf16].map(Then::Unary);
+                let binary = [Binary::Add, Binary::Mul].map(|formula| Then::Binary(formula, &other));
+                for (index, then) in unary.into_iter().chain(binary).chain([Then::Nothing]).enumerate() {
+                    let what = format!("linear {rows}×{depth}×{columns}, then {index}, edges: {edges}");
                     same_everywhere(rows * columns, &what, |kernels, out| {
-                        let weights = kernels.pack(w.clone(), depth, bias.to_vec());
+                        let weights = kernels.pack(Elements::F32(&w), depth, bias.to_vec());
                         kernels.linear(&x, &weights, then, out);
                     });
                 }
@@ -199,9 +209,51 @@ fn a_linear_map_larger_than_a_task() {
     let mut random = Random(3);
     let (x, w) = (random.ordinary(rows * depth), random.ordinary(columns * depth));
     same_everywhere(rows * columns, "large linear", |kernels, out| {
-        let weights = kernels.pack(w.clone(), depth, Vec::new());
+        let weights = kernels.pack(Elements::F32(&w), depth, Vec::new());
         kernels.linear(&x, &weights, Then::Nothing, out);
     });
+}
+
+/// Weights of 16 bits are widened in registers; the product is that of the widened matrix.
+#[test]
+fn linear_maps_of_short_weights() {
+    let mut random = Random(8);
+    for (rows, depth, columns) in [(1, 700, 33), (2, 129, 64), (3, 512, 31), (4, 16, 70), (5, 257, 40), (31, 150, 65)] {
+        let x = random.with_edges(rows * depth);
+        let shorts: Vec<u16> = (0..columns * depth)
+            .map(|_| match random.bits() % 30 {
+                0 => (random.bits() >> 48) as u16,
+                _ => (random.unit().to_bits() >> 16) as u16,
+            })
+            .collect();
+        let halves: Vec<u16> = shorts.iter().map(|bits| bits ^ 0x0800).collect();
+        let (shorts, halves) = (bytemuck::cast_slice(&shorts), bytemuck::cast_slice(&halves));
+        for elements in [Elements::Bf16(shorts), Elements::F16(halves)] {
+            let what = format!("linear {rows}×{depth}×{columns} of shorts");
+            let expected = same_everywhere(rows * columns, &what, |kernels, out| {
+                kernels.linear(&x, &kernels.pack(elements, depth, Vec::new()), Then::Nothing, out);
+            });
+            let widened = elements.widened();
+            let found = same_everywhere(rows * columns, &what, |kernels, out| {
+                let map = kernels.pack(Elements::F32(&widened), depth, Vec::new());
+                kernels.linear(&x, &map, Then::Nothing, out);
+            });
+            assert_bits(&found, &expected, &what);
+        }
+    }
+}
+
+#[test]
+fn rotations_of_every_width() {
+    let mut random = Random(9);
+    for (heads, width) in [(1, 2), (3, 12), (2, 32), (4, 34), (1, 130)] {
+        let positions = [0, 5, 1, 1, 40];
+        let angles = 41 * width / 2;
+        let (cos, sin) = (random.ordinary(angles), random.ordinary(angles));
+        let x = random.with_edges(positions.len() * heads * width);
+        let of = Rotation { width, cos: &cos, sin: &sin, positions: &positions };
+        same_everywhere(x.len(), &format!("rope {heads}×{width}"), |kernels, out| kernels.rope(of, &x, out));
+    }
 }
 
 #[test]
@@ -215,6 +267,9 @@ fn norms_of_every_width() {
             let what = format!("width {width}, edges: {edges}");
             same_everywhere(x.len(), &format!("layer norm, {what}"), |kernels, out| {
                 kernels.layer_norm(&x, &w, &b, 1e-12, out);
+            });
+            same_everywhere(x.len(), &format!("RMS norm, {what}"), |kernels, out| {
+                kernels.rms_norm(&x, &w, 1e-6, out);
             });
             same_everywhere(x.len(), &format!("normalize, {what}"), |kernels, out| {
                 kernels.normalize(&x, width, out);
@@ -241,7 +296,7 @@ fn attention_of_every_length_and_head() {
         for edges in [false, true] {
             let mut numbers = |len| if edges { random.with_edges(len) } else { random.ordinary(len) };
             let (q, k, v) = (numbers(len), numbers(len), numbers(len));
-            let heads = Heads { count: heads, width, scale: 0.37 };
+            let heads = Heads { count: heads, kv_count: heads, width, scale: 0.37 };
             let what = format!("attention {lengths:?}, {heads:?}, edges: {edges}");
             same_everywhere(len, &what, |kernels, out| {
                 kernels.attention(heads, Qkv { q: &q, k: &k, v: &v }, &sequences, out);
@@ -250,12 +305,86 @@ fn attention_of_every_length_and_head() {
     }
 }
 
+/// Keys and values of `rows` tokens in a cache, appended in steps of these lengths, over and over.
+fn cached(kernels: Kernels, heads: Heads, kind: KvType, [k, v]: [&[f32]; 2], steps: &[usize]) -> (KvPlace, KvCache) {
+    let mut layout = KvLayout::new(kernels.kv_panel());
+    // Another attention in front, whose place nobody writes.
+    layout.add(1, 3);
+    let place = layout.add(heads.kv_count, heads.width);
+    let mut cache = KvCache::new(&PagePool::new(&layout, kind));
+    let (stride, rows) = (heads.kv_stride(), k.len() / heads.kv_stride());
+    let mut first = 0;
+    for step in steps.iter().cycle() {
+        let end = (first + step).min(rows);
+        cache.grow(end);
+        cache.append(place, first, &k[first * stride..end * stride], &v[first * stride..end * stride]);
+        first = end;
+        if first == rows {
+            return (place, cache);
+        }
+    }
+    unreachable!("an endless cycle")
+}
+
+/// Of every instruction set, however the rows come, and with keys beyond a row's own that are not numbers.
+#[test]
+fn causal_attention_of_every_length_head_and_step() {
+    let mut random = Random(10);
+    for (rows, count, kv_count, width) in
+        [(1, 1, 1, 1), (5, 4, 2, 12), (40, 3, 3, 20), (130, 6, 2, 32), (260, 2, 1, 33), (129, 2, 2, 130)]
+    {
+        let heads = Heads { count, kv_count, width, scale: 0.37 };
+        for kind in [KvType::F32, KvType::Bf16] {
+            let mut numbers = |len: usize| -> Vec<f32> {
+                let numbers = random.with_edges(len).into_iter();
+                numbers.map(|x| arithmetic::store(arithmetic::widen_bf16(arithmetic::round_bf16(x)))).collect()
+            };
+            let (q, k, v) =
+                (numbers(rows * heads.stride()), numbers(rows * heads.kv_stride()), numbers(rows * heads.kv_stride()));
+            let what = format!("causal attention of {rows} rows, {heads:?}, {kind:?}");
+            let expected = same_everywhere(q.len(), &what, |kernels, out| {
+                let (place, cache) = cached(kernels, heads, kind, [&k, &v], &[64, 7]);
+                let of = CausalRows { rows: 0..rows, first: 0, cache: &cache };
+                kernels.causal(heads, place, &q, &[of], out);
+            });
+            for step in [1, 3, 50] {
+                same_everywhere(q.len(), &format!("{what}, by {step}"), |kernels, out| {
+                    let (place, cache) = cached(kernels, heads, kind, [&k, &v], &[rows]);
+                    for first in (0..rows).step_by(step) {
+                        let rows = step.min(rows - first);
+                        let part = first * heads.stride()..(first + rows) * heads.stride();
+                        let of = CausalRows { rows: 0..rows, first, cache: &cache };
+                        kernels.causal(heads, place, &q[part.clone()], &[of], &mut out[part]);
+                    }
+                });
+            }
+            // The last row of a sequence attends to all of it, as every row of a whole sequence does.
+            let mut whole = vec![0.0; q.len()];
+            let qkv = Qkv { q: &q, k: &k, v: &v };
+            Kernels::Portable.attention(heads, qkv, &[0..rows], &mut whole);
+            let last = (rows - 1) * heads.stride()..;
+            assert_bits(&expected[last.clone()], &whole[last], &what);
+        }
+    }
+}
+
+#[test]
+fn attention_whose_heads_share_keys() {
+    let mut random = Random(11);
+    let (rows, heads) = (37, Heads { count: 6, kv_count: 2, width: 24, scale: 0.2 });
+    let (q, kv) = (random.ordinary(rows * heads.stride()), random.ordinary(2 * rows * heads.kv_stride()));
+    let (k, v) = kv.split_at(kv.len() / 2);
+    same_everywhere(q.len(), "shared keys", |kernels, out| {
+        kernels.attention(heads, Qkv { q: &q, k, v }, &consecutive(&[20, 17]), out);
+    });
+}
+
 #[test]
 fn attention_spread_over_scores_far_apart() {
     let mut random = Random(6);
     let len = 70 * 16;
     let [q, k, v] = [(); 3].map(|()| random.ordinary(len).iter().map(|x| x * 30.0).collect::<Vec<_>>());
-    let heads = Heads { count: 1, width: 16, scale: 1.0 };
+    let heads = Heads { count: 1, kv_count: 1, width: 16, scale: 1.0 };
     let out = same_everywhere(len, "attention far apart", |kernels, out| {
         kernels.attention(heads, Qkv { q: &q, k: &k, v: &v }, &consecutive(&[70]), out);
     });

@@ -14,7 +14,7 @@ pub(crate) fn matrix<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<(&'
     Ok((&storage.as_slice::<f32>()?[start..end], (rows, width)))
 }
 
-/// The elements of a contiguous vector of indices.
+/// The elements of a contiguous tensor of indices.
 pub(crate) fn indices<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [u32]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("the engine's ops take contiguous tensors")
@@ -29,8 +29,13 @@ pub(crate) fn output((rows, width): RowsWidth, fill: impl FnOnce(&mut [f32])) ->
     Ok((CpuStorage::F32(out), Shape::from((rows, width))))
 }
 
-/// A matrix on the CPU.
+/// A matrix of floats on the CPU.
 pub(crate) fn from_floats(values: Vec<f32>, shape: RowsWidth) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// A matrix of words on the CPU.
+pub(crate) fn from_words(values: Vec<u32>, shape: RowsWidth) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
@@ -39,11 +44,27 @@ pub(crate) fn from_indices(values: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(values, values.len(), &Device::Cpu)
 }
 
-/// Calls `read` with the elements of a matrix.
+/// Calls `read` with the elements of a matrix of floats.
 pub(crate) fn read_floats<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(read(matrix(storage, layout)?.0)),
         _ => bail!("the engine's tensors are on the CPU"),
     }
+}
+
+/// Calls `read` with the elements of a matrix, floats as their bits.
+pub(crate) fn read_words<R>(tensor: &Tensor, read: impl FnOnce(&[u32]) -> R) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage @ CpuStorage::U32(_)) => Ok(read(indices(storage, layout)?)),
+        Storage::Cpu(storage) => Ok(read(bytemuck::cast_slice(matrix(storage, layout)?.0))),
+        _ => bail!("the engine's tensors are on the CPU"),
+    }
+}
+
+/// Calls `read` with the bytes of a matrix, as commitments see them.
+pub(crate) fn read_bytes<R>(tensor: &Tensor, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    const { assert!(cfg!(target_endian = "little"), "tensors in memory are the bytes that are committed to") };
+    read_words(tensor, |words| read(bytemuck::cast_slice(words)))
 }

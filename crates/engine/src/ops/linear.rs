@@ -3,17 +3,28 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail};
 
 use super::carrier::{RowsWidth, matrix, output};
-use crate::kernels::{Kernels, LinearWeights, Then};
+use crate::kernels::{Binary, Kernels, LinearWeights, Then, Unary};
 
 /// The op that is fused into a linear map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Follow {
     /// None.
     Nothing,
-    /// gelu of the map's output.
-    Gelu,
-    /// The sum of the map's output and another tensor.
-    Add,
+    /// A formula of the map's output.
+    Unary(Unary),
+    /// A formula of the map's output and another tensor.
+    Binary(Binary),
+}
+
+impl Follow {
+    /// What follows without another tensor.
+    pub(super) fn alone(self) -> Result<Then<'static>> {
+        match self {
+            Self::Nothing => Ok(Then::Nothing),
+            Self::Unary(formula) => Ok(Then::Unary(formula)),
+            Self::Binary(formula) => bail!("a linear map before {formula:?} needs a second input"),
+        }
+    }
 }
 
 /// A linear map of one tensor.
@@ -30,24 +41,21 @@ impl CustomOp1 for Linear<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, shape) = matrix(x, layout)?;
-        let then = match self.follow {
-            Follow::Nothing => Then::Nothing,
-            Follow::Gelu => Then::Gelu,
-            Follow::Add => bail!("a linear map that adds needs a second input"),
-        };
+        let then = self.follow.alone()?;
         output(mapped(shape, self.weights)?, |out| self.kernels.linear(x, self.weights, then, out))
     }
 }
 
-/// A linear map of one tensor, plus another tensor.
-pub(super) struct LinearAdd<'a> {
+/// A formula of a linear map of one tensor and another tensor.
+pub(super) struct LinearBinary<'a> {
     pub(super) kernels: Kernels,
     pub(super) weights: &'a LinearWeights,
+    pub(super) formula: Binary,
 }
 
-impl CustomOp2 for LinearAdd<'_> {
+impl CustomOp2 for LinearBinary<'_> {
     fn name(&self) -> &'static str {
-        "linear_add"
+        "linear_binary"
     }
 
     fn cpu_fwd(
@@ -61,9 +69,9 @@ impl CustomOp2 for LinearAdd<'_> {
         let (other, other_shape) = matrix(other, other_layout)?;
         let shape = mapped(shape, self.weights)?;
         if shape != other_shape {
-            bail!("cannot add {other_shape:?} to {shape:?}")
+            bail!("{other_shape:?} does not fit {shape:?}")
         }
-        output(shape, |out| self.kernels.linear(x, self.weights, Then::Add(other), out))
+        output(shape, |out| self.kernels.linear(x, self.weights, Then::Binary(self.formula, other), out))
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail}
 
 use super::carrier::{RowsWidth, matrix, output};
 use super::linear::Follow;
-use crate::kernels::{Int8Weights, Kernels, Levels, Then};
+use crate::kernels::{Binary, Int8Weights, Kernels, Levels, Then};
 
 /// A linear map of one tensor.
 pub(super) struct LinearInt8<'a> {
@@ -21,27 +21,24 @@ impl CustomOp1 for LinearInt8<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, shape) = matrix(x, layout)?;
-        let then = match self.follow {
-            Follow::Nothing => Then::Nothing,
-            Follow::Gelu => Then::Gelu,
-            Follow::Add => bail!("a linear map that adds needs a second input"),
-        };
+        let then = self.follow.alone()?;
         output(mapped(shape, self.weights)?, |out| {
             self.kernels.linear_int8(self.levels, self.weights, then, out);
         })
     }
 }
 
-/// A linear map of one tensor, plus another tensor.
-pub(super) struct LinearInt8Add<'a> {
+/// A formula of a linear map of one tensor and another tensor.
+pub(super) struct LinearInt8Binary<'a> {
     pub(super) kernels: Kernels,
     pub(super) weights: &'a Int8Weights,
     pub(super) levels: &'a Levels,
+    pub(super) formula: Binary,
 }
 
-impl CustomOp2 for LinearInt8Add<'_> {
+impl CustomOp2 for LinearInt8Binary<'_> {
     fn name(&self) -> &'static str {
-        "linear_int8_add"
+        "linear_int8_binary"
     }
 
     fn cpu_fwd(
@@ -55,10 +52,10 @@ impl CustomOp2 for LinearInt8Add<'_> {
         let (other, other_shape) = matrix(other, other_layout)?;
         let shape = mapped(shape, self.weights)?;
         if shape != other_shape {
-            bail!("cannot add {other_shape:?} to {shape:?}")
+            bail!("{other_shape:?} does not fit {shape:?}")
         }
         output(shape, |out| {
-            self.kernels.linear_int8(self.levels, self.weights, Then::Add(other), out);
+            self.kernels.linear_int8(self.levels, self.weights, Then::Binary(self.formula, other), out);
         })
     }
 }

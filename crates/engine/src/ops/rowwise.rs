@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail}
 use gainsay_program::{Dtype, weights::widen};
 
 use super::carrier::{indices, matrix, output};
-use crate::kernels::Kernels;
+use crate::kernels::{Binary, Kernels, Rotation, Unary};
 
 /// A table of rows, in the bytes of its weight.
 pub(crate) struct Table {
@@ -40,14 +40,18 @@ impl CustomOp1 for Table {
     }
 }
 
-/// `a + b`.
-pub(super) struct Add {
+/// A formula of two tensors, element by element.
+pub(super) struct BinaryEach {
     pub(super) kernels: Kernels,
+    pub(super) formula: Binary,
 }
 
-impl CustomOp2 for Add {
+impl CustomOp2 for BinaryEach {
     fn name(&self) -> &'static str {
-        "add"
+        match self.formula {
+            Binary::Add => "add",
+            Binary::Mul => "mul",
+        }
     }
 
     fn cpu_fwd(
@@ -60,9 +64,9 @@ impl CustomOp2 for Add {
         let (a, shape) = matrix(a, a_layout)?;
         let (b, b_shape) = matrix(b, b_layout)?;
         if shape != b_shape {
-            bail!("cannot add {b_shape:?} to {shape:?}")
+            bail!("{b_shape:?} does not fit {shape:?}")
         }
-        output(shape, |out| self.kernels.add(a, b, out))
+        output(shape, |out| self.kernels.binary(self.formula, a, b, out))
     }
 }
 
@@ -88,19 +92,65 @@ impl CustomOp1 for LayerNorm<'_> {
     }
 }
 
-/// gelu, the erf form.
-pub(super) struct Gelu {
+/// RMSNorm of groups of columns, all with the same weights.
+pub(super) struct RmsNorm<'a> {
     pub(super) kernels: Kernels,
+    pub(super) weight: &'a [f32],
+    pub(super) eps: f32,
 }
 
-impl CustomOp1 for Gelu {
+impl CustomOp1 for RmsNorm<'_> {
     fn name(&self) -> &'static str {
-        "gelu"
+        "rms_norm"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, shape) = matrix(x, layout)?;
-        output(shape, |out| self.kernels.gelu(x, out))
+        if !shape.1.is_multiple_of(self.weight.len()) {
+            bail!("rows of {} elements do not fit norms of {}", shape.1, self.weight.len())
+        }
+        output(shape, |out| self.kernels.rms_norm(x, self.weight, self.eps, out))
+    }
+}
+
+/// The rotation of every head by its row's position.
+pub(super) struct Rope<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) rotation: Rotation<'a>,
+}
+
+impl CustomOp1 for Rope<'_> {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, (rows, width)) = matrix(x, layout)?;
+        if rows != self.rotation.positions.len() || !width.is_multiple_of(self.rotation.width) {
+            bail!("{rows} rows of {width} elements do not fit {:?}", self.rotation.positions.len())
+        }
+        output((rows, width), |out| self.kernels.rope(self.rotation, x, out))
+    }
+}
+
+/// A formula of one tensor, element by element.
+pub(super) struct UnaryEach {
+    pub(super) kernels: Kernels,
+    pub(super) formula: Unary,
+}
+
+impl CustomOp1 for UnaryEach {
+    fn name(&self) -> &'static str {
+        match self.formula {
+            Unary::Gelu => "gelu",
+            Unary::Silu => "silu",
+            Unary::RoundBf16 => "cast_bf16",
+        }
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (x, shape) = matrix(x, layout)?;
+        output(shape, |out| self.kernels.unary(self.formula, x, out))
     }
 }
 

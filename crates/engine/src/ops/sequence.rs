@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
-use super::carrier::{matrix, output};
-use crate::kernels::{Heads, Kernels, Qkv};
+use super::carrier::{matrix, output, read_floats};
+use crate::batch::Batch;
+use crate::kernels::{CausalRows, Heads, Kernels, KvCache, KvPlace, Qkv};
 
 /// Attention within each sequence.
 pub(super) struct Attention<'a> {
@@ -31,12 +33,60 @@ impl CustomOp3 for Attention<'_> {
         let (q, shape) = matrix(q, q_layout)?;
         let (k, k_shape) = matrix(k, k_layout)?;
         let (v, v_shape) = matrix(v, v_layout)?;
-        let expected = (rows_of(self.sequences), self.heads.count * self.heads.width);
-        if [shape, k_shape, v_shape] != [expected; 3] {
-            bail!("attention over {shape:?}, {k_shape:?}, {v_shape:?}, where {expected:?} is due")
+        let rows = rows_of(self.sequences);
+        let (expected, expected_kv) = ((rows, self.heads.stride()), (rows, self.heads.kv_stride()));
+        if shape != expected || [k_shape, v_shape] != [expected_kv; 2] {
+            bail!("attention over {shape:?}, {k_shape:?}, {v_shape:?}, where {expected:?}, {expected_kv:?} is due")
         }
         output(shape, |out| self.kernels.attention(self.heads, Qkv { q, k, v }, self.sequences, out))
     }
+}
+
+/// Attention of new rows to what their caches hold, these rows included.
+pub(super) struct Causal<'a> {
+    pub(super) kernels: Kernels,
+    pub(super) heads: Heads,
+    pub(super) place: KvPlace,
+    pub(super) sequences: Vec<CausalRows<'a>>,
+}
+
+impl CustomOp1 for Causal<'_> {
+    fn name(&self) -> &'static str {
+        "causal_attention"
+    }
+
+    fn cpu_fwd(&self, q: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (q, shape) = matrix(q, layout)?;
+        let rows = self.sequences.last().map_or(0, |last| last.rows.end);
+        if shape != (rows, self.heads.stride()) {
+            bail!("attention of {shape:?}, where {:?} is due", (rows, self.heads.stride()))
+        }
+        output(shape, |out| self.kernels.causal(self.heads, self.place, q, &self.sequences, out))
+    }
+}
+
+/// Appends the keys and values of a batch's rows to the caches of their sequences.
+pub(super) fn append(
+    batch: &Batch<'_>,
+    caches: &mut [KvCache],
+    place: KvPlace,
+    heads: Heads,
+    (k, v): (&Tensor, &Tensor),
+) -> Result<()> {
+    let stride = heads.kv_stride();
+    if [k.dims2()?, v.dims2()?] != [(batch.ids().len(), stride); 2] {
+        bail!("keys {:?} and values {:?} do not fit the batch", k.dims(), v.dims())
+    }
+    read_floats(k, |k| {
+        read_floats(v, |v| {
+            caches.par_iter_mut().enumerate().for_each(|(index, cache)| {
+                if let Some(segment) = batch.segment_with(index) {
+                    let elements = segment.rows.start * stride..segment.rows.end * stride;
+                    cache.append(place, segment.first, &k[elements.clone()], &v[elements]);
+                }
+            });
+        })
+    })?
 }
 
 /// The mean of each sequence's rows.

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
-use super::carrier::read_floats;
+use super::carrier::{from_floats, from_words, read_floats};
 use crate::kernels::{Kernels, Levels, Quantization};
 
 /// A tensor, and its levels once an int8 linear map has asked for them: maps that share an input (the query, key and value
@@ -26,6 +26,14 @@ impl Value {
     /// The tensor.
     pub(crate) fn tensor(&self) -> &Tensor {
         &self.tensor
+    }
+
+    /// Another tensor of the same type, of these words.
+    pub(crate) fn like(&self, words: Vec<u32>, shape: (usize, usize)) -> Result<Tensor> {
+        match self.tensor.dtype() {
+            DType::U32 => from_words(words, shape),
+            _ => from_floats(words.into_iter().map(f32::from_bits).collect(), shape),
+        }
     }
 
     /// The rows of a matrix, quantized.

@@ -47,7 +47,7 @@ impl Case {
 
     /// What `run` makes of it, alone and with each sequel.
     fn check(&self, what: &str, run: impl Fn(&Self, Then<'_>, &mut [f32]) + Sync) {
-        for then in [Then::Nothing, Then::Gelu, Then::Add(&self.other)] {
+        for then in [Then::Nothing, Then::Unary(Unary::Gelu), Then::Add(&self.other)] {
             let expected = self.sums.iter().enumerate().map(|(i, &sum)| finish(sum, then, i));
             let expected: Vec<f32> = expected.collect();
             let mut found = vec![f32::NAN; expected.len()];
@@ -56,7 +56,7 @@ impl Case {
                 pool.install(|| run(self, then, &mut found));
                 let name = match then {
                     Then::Nothing => "nothing",
-                    Then::Gelu => "gelu",
+                    Then::Unary(Unary::Gelu) => "gelu",
                     Then::Add(_) => "add",
                 };
                 assert_bits(&found, &expected, &format!("{what}, then {name}, {threads} threads"));

@@ -172,12 +172,12 @@ impl Avx512Vnni {
     }
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn enter_avx2<K: DotsKernel>(w: Widened<Avx2>, kernel: K) {
     kernel.run(Words(w));
 }
 
-#[target_feature(enable = "avx2,fma,avxvnni")]
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 fn enter_avx_vnni<K: DotsKernel>(w: AvxVnni, kernel: K) {
     kernel.run(Words(w));
 }
