@@ -90,19 +90,24 @@ pub fn sample(logits: &[f32], sampling: &Sampling, draw: &Draw) -> u32 {
     }
     let mut best = Best::new(sampling.top_k);
     for (id, &logit) in (0..).zip(logits) {
-        let z = logit / sampling.temperature;
-        best.offer(Candidate { z: if z.is_nan() { f32::NEG_INFINITY } else { z }, id });
+        best.offer(Candidate::new(logit, sampling, id));
     }
-    let kept = best.in_order();
+    choose(best.in_order(), sampling, draw)
+}
+
+/// The token that is drawn from the candidates of [`sample`]'s first step, in their order: its other steps.
+#[must_use]
+pub fn choose(kept: &[Candidate], sampling: &Sampling, draw: &Draw) -> u32 {
     let Some(first) = kept.first().copied() else {
         return 0;
     };
-    if exp(first.z - first.z) != 1.0 {
+    // exp(z − z) is 1 for a finite z, and a NaN for any other.
+    if !first.z.is_finite() {
         return first.id;
     }
     let mut sums = [0.0_f32; MAX_CANDIDATES];
     let (mut count, mut sum) = (0, 0.0);
-    for candidate in kept {
+    for candidate in &kept[..kept.len().min(MAX_CANDIDATES)] {
         let weight = exp(candidate.z - first.z);
         // Candidates descend, so the first one dropped ends them.
         if weight < sampling.min_p {
@@ -148,15 +153,25 @@ pub fn philox4x32_10(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
 }
 
 /// A token and its logit over the temperature, which is never NaN.
-#[derive(Clone, Copy)]
-struct Candidate {
-    z: f32,
-    id: u32,
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Candidate {
+    /// The quotient, −∞ for a NaN.
+    pub z: f32,
+    /// The token's id.
+    pub id: u32,
 }
 
 impl Candidate {
+    /// The token `id` with its logit.
+    #[must_use]
+    pub fn new(logit: f32, sampling: &Sampling, id: u32) -> Self {
+        let z = logit / sampling.temperature;
+        Self { z: if z.is_nan() { f32::NEG_INFINITY } else { z }, id }
+    }
+
     /// Whether it comes before another: a total order, since no two have one id.
-    fn before(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn before(&self, other: &Self) -> bool {
         self.z > other.z || (self.z == other.z && self.id < other.id)
     }
 }

@@ -287,7 +287,16 @@ pub(crate) fn divide<'a>(
                     continue;
                 };
                 let tokens = done..end;
-                last.push(Piece { job, fault, known, sequence: sequence.index, start, in_job, tokens, cache });
+                last.push(Piece {
+                    job,
+                    fault,
+                    known,
+                    sequence: sequence.index,
+                    start,
+                    in_job,
+                    tokens,
+                    cache,
+                });
                 done = end;
                 if done < len {
                     batches.push(Batch::default());

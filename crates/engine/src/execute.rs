@@ -6,7 +6,7 @@ use gainsay_program::{JobField, RowSpace, ValidatedModel};
 use crate::batch::{Batch, Part};
 use crate::error::RunError;
 use crate::fault::Strike;
-use crate::kernels::{KvCache, KvLayout, Kernels};
+use crate::kernels::{Kernels, KvCache, KvLayout};
 use crate::ops::{Context, Value, from_indices, from_words, read_bytes, read_words};
 use crate::plan::{LayerPlan, Source, Step};
 

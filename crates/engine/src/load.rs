@@ -10,8 +10,8 @@ use gainsay_program::{
 
 use crate::error::LoadError;
 use crate::kernels::{
-    Bf16, Binary, Elements, F16, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType, LinearWeights,
-    Quantization, Unary,
+    Bf16, Binary, Elements, F16, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType,
+    LinearWeights, Quantization, Unary,
 };
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;

@@ -59,7 +59,7 @@ pub fn measure(model: &Model, request: &GenerationRequest, runs: usize) -> Resul
         if checked.first() != Some(&trace) {
             return Err(MeasureError::Differs);
         }
-        let best = best.get_or_insert_with(|| Measured {
+        let best = best.get_or_insert(Measured {
             trace,
             job,
             generate,

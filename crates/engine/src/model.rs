@@ -10,7 +10,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::batch::{BATCH_BYTES, BATCH_ROWS, BatchSize, divide};
 use crate::error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 use crate::execute::{Executor, Observer};
-use crate::kernels::{Heads, Kernels, KvCache, KvType, PAGE_TOKENS, PagePool, checked_kernels, float_environment_is_default};
+use crate::kernels::{
+    Heads, Kernels, KvCache, KvType, PAGE_TOKENS, PagePool, checked_kernels, float_environment_is_default,
+};
 use crate::load::{Plans, check_weights, is_incremental, kv_type, plan_layers};
 use crate::record::{ClaimRecorder, JobRecord, LayerRecorder, OpRecorder, Trace};
 use crate::virtual_layer::{self, Element, Rows};

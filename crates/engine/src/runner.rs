@@ -411,7 +411,8 @@ impl<K: Clone + PartialEq> Runner<K> {
         let mut leaving = Vec::new();
         let failure = result.err().map(|error| error.to_string());
         // Of a job's sequences the last scheduled is as far as it has come.
-        let last = |index: usize| scheduled.get(index + 1).is_none_or(|next| next.job != scheduled[index].job);
+        let last =
+            |index: usize| scheduled.get(index + 1).is_none_or(|next| next.job != scheduled[index].job);
         for (_, Scheduled { job: index, sequence, tokens }) in
             scheduled.iter().enumerate().filter(|&(index, _)| last(index))
         {

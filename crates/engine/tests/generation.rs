@@ -107,7 +107,8 @@ fn every_op_equals_the_reference_whether_fed_or_generated() {
                 });
                 assert_eq!(trace, *expected_trace, "{model:?}");
                 assert_eq!(trace.output, expected.answer(), "{model:?}");
-                assert_eq!(model.run(&[job.clone()], None).unwrap(), [trace.clone()], "{model:?}");
+                let checked = model.run(std::slice::from_ref(&job), None).unwrap();
+                assert_eq!(checked, std::slice::from_ref(&trace), "{model:?}");
                 for (layer, ops) in (0..).zip(expected.layers()) {
                     assert_eq!(&model.layer_ops(&job, layer, None).unwrap(), ops, "{model:?}, layer {layer}");
                     let last = ops.last().unwrap();
@@ -150,7 +151,8 @@ fn portions_of_prompts_change_nothing() {
     let built = Decoder::small().build();
     let request = request(&mut Random(11), 60, 140, 130);
     let mut expected: Option<Trace> = None;
-    for (model, chunk) in engines(&built).into_iter().skip(2).zip([1, 3, 16, 64, 140, 7].into_iter().cycle()) {
+    for (model, chunk) in engines(&built).into_iter().skip(2).zip([1, 3, 16, 64, 140, 7].into_iter().cycle())
+    {
         for chunk in [chunk, 140] {
             let trace = alone(&model, &request, None, options(200, chunk));
             let expected = expected.get_or_insert_with(|| trace.clone());
@@ -183,9 +185,13 @@ fn neighbours_change_nothing() {
         .collect();
     let model = load(&built, Simd::Auto, 1);
     let expected: Vec<_> = requests.iter().map(|it| alone(&model, it, None, options(300, 300))).collect();
-    let jobs: Vec<_> = requests.iter().zip(&expected).map(|(request, trace)| job_of(request, trace)).collect();
+    let jobs: Vec<_> =
+        requests.iter().zip(&expected).map(|(request, trace)| job_of(request, trace)).collect();
     assert_eq!(model.run(&jobs, None).unwrap(), expected, "checked together, seed {seed}");
-    for simd in [Simd::Auto, Simd::Avx2].into_iter().filter(|simd| *simd == Simd::Auto || Simd::available().contains(simd)) {
+    for simd in [Simd::Auto, Simd::Avx2]
+        .into_iter()
+        .filter(|simd| *simd == Simd::Auto || Simd::available().contains(simd))
+    {
         for threads in [1, 3] {
             let model = load(&built, simd, threads);
             let rows = 1 + random.next_u64() as usize % 40;
@@ -327,7 +333,7 @@ fn faults_strike_a_generation_as_they_strike_its_check() {
         let found = alone(&model, &request, Some(fault), options(16, 7));
         assert_eq!(found != honest, strikes, "{fault:?}");
         let job = job_of(&request, &found);
-        let shown = model.run(&[job.clone()], Some(&fault)).unwrap().remove(0);
+        let shown = model.run(std::slice::from_ref(&job), Some(&fault)).unwrap().remove(0);
         assert_eq!(shown, found, "{fault:?}");
         for (layer, commitment) in (0..).zip(&found.layers) {
             let ops = model.layer_ops(&job, layer, Some(&fault)).unwrap();
@@ -349,7 +355,7 @@ fn faults_strike_a_generation_as_they_strike_its_check() {
     // The tokens of another model, under this model's layers.
     let answer: Vec<u32> = (0..12).map(|i| (i * 7) % 60).collect();
     let job = JobInput::generation(&request.prompt, &answer, request.sampling.clone()).unwrap();
-    let found = model.run(&[job.clone()], Some(&Fault::TokensAsGiven)).unwrap().remove(0);
+    let found = model.run(std::slice::from_ref(&job), Some(&Fault::TokensAsGiven)).unwrap().remove(0);
     let honest = model.run(&[job], None).unwrap().remove(0);
     assert_eq!(tokens(&found.output)[..11], answer[..11]);
     assert_eq!(found.layers[..3], honest.layers[..3]);

@@ -267,7 +267,12 @@ impl Queries<'_> {
                 unsafe {
                     if rows > FEW_ROWS {
                         let strip = working.weights.as_ptr();
-                        add_block(v, rows, Block { strip, strip_step: V::STRIP, row_step: 1, ..block }, totals);
+                        add_block(
+                            v,
+                            rows,
+                            Block { strip, strip_step: V::STRIP, row_step: 1, ..block },
+                            totals,
+                        );
                     } else {
                         add_few(v, rows, block, totals);
                     }

@@ -135,7 +135,10 @@ impl Rotation<'_> {
         let half = self.width / 2;
         assert!(half > 0 && self.width == 2 * half && x.len() == out.len(), "pairs of columns");
         let row = x.len() / self.positions.len().max(1);
-        assert!(x.len() == row * self.positions.len() && row.is_multiple_of(self.width), "rows of whole heads");
+        assert!(
+            x.len() == row * self.positions.len() && row.is_multiple_of(self.width),
+            "rows of whole heads"
+        );
         let most = self.positions.iter().max().map_or(0, |&position| position as usize + 1);
         assert!(self.cos.len() >= most * half && self.sin.len() >= most * half, "angles for every position");
     }
@@ -178,8 +181,8 @@ impl Kernel for RopeRows<'_> {
                 let ((x1, x2), (out1, out2)) = (x.split_at(half), out.split_at_mut(half));
                 for column in (0..half).step_by(V::LANES) {
                     let columns = column..(column + V::LANES).min(half);
-                    let [x1, x2, c, s] =
-                        [x1, x2, cos, sin].map(|from| load_front(v, &from[columns.clone()]));
+                    let (x1, x2) = (load_front(v, &x1[columns.clone()]), load_front(v, &x2[columns.clone()]));
+                    let (c, s) = (load_front(v, &cos[columns.clone()]), load_front(v, &sin[columns.clone()]));
                     let y1 = v.sub(v.mul(x1, c), v.mul(x2, s));
                     let y2 = v.add(v.mul(x2, c), v.mul(x1, s));
                     store_front(v, store_rule(v, y1), &mut out1[columns.clone()]);

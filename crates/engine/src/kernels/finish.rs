@@ -30,10 +30,11 @@ impl Then<'_> {
     pub(crate) fn finish<V: Lanes>(&self, v: V, y: [V::F; 2], place: usize, out: &mut [f32]) {
         let mut y = [store_rule(v, y[0]), store_rule(v, y[1])];
         if let Self::Unary(formula) = self {
+            // Written out: a closure would be compiled for any machine.
             y = match formula {
-                Unary::Gelu => y.map(|y| gelu(v, y)),
-                Unary::Silu => y.map(|y| silu(v, y)),
-                Unary::RoundBf16 => y.map(|y| round_bf16(v, y)),
+                Unary::Gelu => [gelu(v, y[0]), gelu(v, y[1])],
+                Unary::Silu => [silu(v, y[0]), silu(v, y[1])],
+                Unary::RoundBf16 => [round_bf16(v, y[0]), round_bf16(v, y[1])],
             };
             y = [store_rule(v, y[0]), store_rule(v, y[1])];
         }

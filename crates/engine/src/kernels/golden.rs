@@ -4,8 +4,8 @@
 //! may be broken. Small inputs that take every kernel through all its parts are compared with the portable path.
 
 use super::{
-    Bf16, Binary, CausalRows, Elements, F16, Heads, Int8Matrix, Kernels, KvCache, KvLayout, KvType, PagePool, Qkv,
-    Quantization, Rotation, Then, Unary,
+    Bf16, Binary, CausalRows, Elements, F16, Heads, Int8Matrix, Kernels, KvCache, KvLayout, KvType, PagePool,
+    Qkv, Quantization, Rotation, Then, Unary,
 };
 use crate::options::Simd;
 use gainsay_arithmetic::int8::{ActivationBits, quantize_group};
@@ -78,7 +78,8 @@ fn linear_maps(kernels: Kernels, run: Run<'_>) {
         let map = kernels.pack(elements, DEPTH, bias.clone());
         for rows in [1, 2, 3, 4, ROWS] {
             let (x, other) = (&x[..rows * DEPTH], &other[..rows * COLUMNS]);
-            for then in [Then::Unary(Unary::Gelu), Then::Unary(Unary::Silu), Then::Binary(Binary::Mul, other)] {
+            for then in [Then::Unary(Unary::Gelu), Then::Unary(Unary::Silu), Then::Binary(Binary::Mul, other)]
+            {
                 run(rows * COLUMNS, &|out| kernels.linear(x, &map, then, out));
             }
         }

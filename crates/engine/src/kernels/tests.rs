@@ -98,7 +98,8 @@ fn elementwise_ops_meet_every_edge_and_every_exponent() {
     x.extend(EDGES);
     x.extend(random.with_edges(5000));
     let y = random.with_edges(x.len());
-    let binary: [(Binary, fn(f32, f32) -> f32); 2] = [(Binary::Add, |a, b| a + b), (Binary::Mul, |a, b| a * b)];
+    let binary: [(Binary, fn(f32, f32) -> f32); 2] =
+        [(Binary::Add, |a, b| a + b), (Binary::Mul, |a, b| a * b)];
     for (formula, scalar) in binary {
         let what = format!("{formula:?}");
         let found = same_everywhere(x.len(), &what, |kernels, out| kernels.binary(formula, &x, &y, out));
@@ -218,7 +219,9 @@ fn a_linear_map_larger_than_a_task() {
 #[test]
 fn linear_maps_of_short_weights() {
     let mut random = Random(8);
-    for (rows, depth, columns) in [(1, 700, 33), (2, 129, 64), (3, 512, 31), (4, 16, 70), (5, 257, 40), (31, 150, 65)] {
+    for (rows, depth, columns) in
+        [(1, 700, 33), (2, 129, 64), (3, 512, 31), (4, 16, 70), (5, 257, 40), (31, 150, 65)]
+    {
         let x = random.with_edges(rows * depth);
         let shorts: Vec<u16> = (0..columns * depth)
             .map(|_| match random.bits() % 30 {
@@ -306,7 +309,13 @@ fn attention_of_every_length_and_head() {
 }
 
 /// Keys and values of `rows` tokens in a cache, appended in steps of these lengths, over and over.
-fn cached(kernels: Kernels, heads: Heads, kind: KvType, [k, v]: [&[f32]; 2], steps: &[usize]) -> (KvPlace, KvCache) {
+fn cached(
+    kernels: Kernels,
+    heads: Heads,
+    kind: KvType,
+    [k, v]: [&[f32]; 2],
+    steps: &[usize],
+) -> (KvPlace, KvCache) {
     let mut layout = KvLayout::new(kernels.kv_panel());
     // Another attention in front, whose place nobody writes.
     layout.add(1, 3);
@@ -337,10 +346,15 @@ fn causal_attention_of_every_length_head_and_step() {
         for kind in [KvType::F32, KvType::Bf16] {
             let mut numbers = |len: usize| -> Vec<f32> {
                 let numbers = random.with_edges(len).into_iter();
-                numbers.map(|x| arithmetic::store(arithmetic::widen_bf16(arithmetic::round_bf16(x)))).collect()
+                numbers
+                    .map(|x| arithmetic::store(arithmetic::widen_bf16(arithmetic::round_bf16(x))))
+                    .collect()
             };
-            let (q, k, v) =
-                (numbers(rows * heads.stride()), numbers(rows * heads.kv_stride()), numbers(rows * heads.kv_stride()));
+            let (q, k, v) = (
+                numbers(rows * heads.stride()),
+                numbers(rows * heads.kv_stride()),
+                numbers(rows * heads.kv_stride()),
+            );
             let what = format!("causal attention of {rows} rows, {heads:?}, {kind:?}");
             let expected = same_everywhere(q.len(), &what, |kernels, out| {
                 let (place, cache) = cached(kernels, heads, kind, [&k, &v], &[64, 7]);

@@ -87,7 +87,7 @@ impl CustomOp1 for Sample<'_> {
         let draws = self.batch.segments().iter().flat_map(|segment| {
             segment.answers.clone().filter_map(|row| {
                 let (generation, before) = segment.chosen_after(row)?;
-                Some(generation.sampling.draw(before.len() as u32))
+                Some((generation.sampling.candidates(), generation.sampling.draw(before.len() as u32)))
             })
         });
         let draws: Vec<_> = draws.collect();
@@ -95,7 +95,8 @@ impl CustomOp1 for Sample<'_> {
             bail!("{} draws for {rows} rows of logits", draws.len())
         }
         let tokens = draws.par_iter().zip(logits.par_chunks(width));
-        let tokens: Vec<u32> = tokens.map(|(draw, logits)| sample(logits, draw)).collect();
+        let tokens: Vec<u32> =
+            tokens.map(|((sampling, draw), logits)| sample(logits, sampling, draw)).collect();
         Ok((CpuStorage::U32(tokens), Shape::from((rows, 1))))
     }
 }

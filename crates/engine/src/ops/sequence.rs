@@ -36,7 +36,9 @@ impl CustomOp3 for Attention<'_> {
         let rows = rows_of(self.sequences);
         let (expected, expected_kv) = ((rows, self.heads.stride()), (rows, self.heads.kv_stride()));
         if shape != expected || [k_shape, v_shape] != [expected_kv; 2] {
-            bail!("attention over {shape:?}, {k_shape:?}, {v_shape:?}, where {expected:?}, {expected_kv:?} is due")
+            bail!(
+                "attention over {shape:?}, {k_shape:?}, {v_shape:?}, where {expected:?}, {expected_kv:?} is due"
+            )
         }
         output(shape, |out| self.kernels.attention(self.heads, Qkv { q, k, v }, self.sequences, out))
     }

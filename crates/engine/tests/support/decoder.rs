@@ -34,6 +34,7 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    #[cfg_attr(not(test), expect(dead_code, reason = "for tests"))]
     /// Two blocks, four heads on two of keys, 60 token ids, sequences of up to 300 tokens.
     pub(crate) fn small() -> Self {
         Self {
@@ -53,12 +54,12 @@ impl Decoder {
     /// The model and its tensors.
     pub(crate) fn build(&self) -> (Arc<ValidatedModel>, Vec<Arc<[u8]>>) {
         let hidden = self.heads * self.head_dim;
-        let mut builder = Builder { random: super::Random(self.seed), tensors: Vec::new(), weights: Vec::new() };
+        let mut builder =
+            Builder { random: super::Random(self.seed), tensors: Vec::new(), weights: Vec::new() };
         let embedding = builder.matrix(self.dtype, self.vocabulary, hidden, 1.0);
         let (cos, sin) = self.angles(&mut builder);
         let ids = Operand::Job(JobField::Ids);
-        let mut layers =
-            vec![Layer { ops: vec![Op { kind: OpKind::Gather, inputs: vec![ids, embedding] }] }];
+        let mut layers = vec![Layer { ops: vec![Op { kind: OpKind::Gather, inputs: vec![ids, embedding] }] }];
         layers.extend((0..self.blocks).map(|_| self.block(&mut builder, cos, sin)));
         let norm = builder.norm(hidden);
         let head = builder.matrix(self.dtype, self.vocabulary, hidden, 0.5);
