@@ -6,9 +6,9 @@ use gainsay_arithmetic::store;
 
 use super::*;
 use crate::Simd;
-use crate::kernels::Kernels;
 use crate::kernels::portable::finish;
 use crate::kernels::tests::{Random, assert_bits};
+use crate::kernels::{Binary, Kernels, Unary};
 
 /// A linear map, its rows and what they make.
 struct Case {
@@ -47,7 +47,8 @@ impl Case {
 
     /// What `run` makes of it, alone and with each sequel.
     fn check(&self, what: &str, run: impl Fn(&Self, Then<'_>, &mut [f32]) + Sync) {
-        for then in [Then::Nothing, Then::Unary(Unary::Gelu), Then::Add(&self.other)] {
+        let sequels = [Then::Nothing, Then::Unary(Unary::Gelu), Then::Binary(Binary::Add, &self.other)];
+        for then in sequels {
             let expected = self.sums.iter().enumerate().map(|(i, &sum)| finish(sum, then, i));
             let expected: Vec<f32> = expected.collect();
             let mut found = vec![f32::NAN; expected.len()];
@@ -56,8 +57,8 @@ impl Case {
                 pool.install(|| run(self, then, &mut found));
                 let name = match then {
                     Then::Nothing => "nothing",
-                    Then::Unary(Unary::Gelu) => "gelu",
-                    Then::Add(_) => "add",
+                    Then::Unary(_) => "gelu",
+                    Then::Binary(..) => "add",
                 };
                 assert_bits(&found, &expected, &format!("{what}, then {name}, {threads} threads"));
             }
