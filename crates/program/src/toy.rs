@@ -1,4 +1,9 @@
-//! A small encoder with seeded random weights: every op kind, several layers, and sequences that are expanded.
+//! Small models with seeded random weights, an encoder and a language model: every op kind, several layers, and sequences
+//! that are expanded.
+
+mod decoder;
+
+pub use decoder::DecoderOptions;
 
 use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;

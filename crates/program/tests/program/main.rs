@@ -4,6 +4,7 @@ mod checkpoint;
 mod common;
 mod elements;
 mod encoding;
+mod generation;
 mod language;
 mod lowering;
 mod parity;

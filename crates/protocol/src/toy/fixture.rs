@@ -115,22 +115,7 @@ impl FixtureBuilder {
             lease: LeaseId(random.bytes()),
             worker: self.worker,
         };
-        let layers = claimed.layers();
-        let claim = Claim {
-            coordinator: lease.coordinator,
-            job: lease.job,
-            lease: lease.lease,
-            model: self.job.model,
-            arithmetic: self.model.model().manifest().arithmetic,
-            input: self.job.commitment(),
-            output: claimed.answer().to_vec(),
-            trace: trace_root(&layers).expect("a program has layers"),
-            layers,
-            worker: lease.worker,
-        };
-        let (model, job) = (Arc::clone(&self.model), self.job.clone());
-        let claim_id = Case::new(model.model(), &job, &claim).expect("the claim is about the job").claim_id();
-        Fixture { model, job, lease, claim, claim_id, honest: self.honest.clone(), claimed }
+        Fixture::new(Arc::clone(&self.model), self.job.clone(), lease, (self.honest.clone(), claimed))
     }
 }
 
@@ -160,6 +145,30 @@ fn tampered(model: &Arc<ToyModel>, input: &JobInput, fault: Fault, random: &mut 
 }
 
 impl Fixture {
+    /// The claim of a worker under a lease who says that the second run is what the first one is.
+    pub(super) fn new(
+        model: Arc<ToyModel>,
+        job: Job,
+        lease: LeaseTerms,
+        (honest, claimed): (ToyRun, ToyRun),
+    ) -> Self {
+        let layers = claimed.layers();
+        let claim = Claim {
+            coordinator: lease.coordinator,
+            job: lease.job,
+            lease: lease.lease,
+            model: job.model,
+            arithmetic: model.model().manifest().arithmetic,
+            input: job.commitment(),
+            output: claimed.answer().to_vec(),
+            trace: trace_root(&layers).expect("a program has layers"),
+            layers,
+            worker: lease.worker,
+        };
+        let claim_id = Case::new(model.model(), &job, &claim).expect("the claim is about the job").claim_id();
+        Self { model, job, lease, claim, claim_id, honest, claimed }
+    }
+
     /// Claim, job and model, as the rules want them.
     #[must_use]
     pub fn case(&self) -> Case<'_> {

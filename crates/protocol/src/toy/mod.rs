@@ -6,6 +6,7 @@
 mod court;
 mod fixture;
 mod game;
+mod generation;
 mod players;
 mod random;
 mod run;
@@ -14,6 +15,7 @@ pub mod zoo;
 pub use court::{Balance, Court, CourtError, Standing};
 pub use fixture::{Fault, Fixture, FixtureBuilder};
 pub use game::{Game, GameOptions, play};
+pub use generation::GenerationBuilder;
 pub use players::{
     ChallengerTwist, Credentials, HonestChallenger, HonestWorker, Play, Player, TwistedChallenger,
     TwistedWorker, WorkerTwist,

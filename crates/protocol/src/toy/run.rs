@@ -26,7 +26,13 @@ impl ToyModel {
     /// The options describe no model.
     #[must_use]
     pub fn new(options: &ToyOptions) -> Self {
-        let Toy { model, weights } = Toy::new(options).expect("the options describe a model");
+        Self::of(Toy::new(options).expect("the options describe a model"))
+    }
+
+    /// A model that is built.
+    #[must_use]
+    pub fn of(toy: Toy) -> Self {
+        let Toy { model, weights } = toy;
         Self { model, weights: weights.into_iter().map(TensorData::new).collect() }
     }
 
