@@ -233,7 +233,7 @@ fn paid(grounds: Grounds, openers: &[OwnerId]) -> Transaction {
     let stake = Amount(1_000);
     let payout =
         ConvictionPayout { claim: CLAIM, stake, submitter: SUBMITTER, grounds, confirmed_openers: openers };
-    ledger::pay_conviction(&payout, &parameters).unwrap()
+    ledger::pay_conviction(&payout, &parameters).expect("the amounts are valid")
 }
 
 #[test]
