@@ -81,7 +81,7 @@ fn find_fusions(ops: &[Op]) -> Vec<Option<Fusion>> {
         }
         [a, b] => {
             let follow = Follow::Binary(binary(&op.kind)?);
-            let (linear, other) = linear(b).map(|b| (b, a)).or_else(|| linear(a).map(|a| (a, b)))?;
+            let (linear, other) = linear(a).map(|a| (a, b)).or_else(|| linear(b).map(|b| (b, a)))?;
             Some(Fusion { linear, follow, other: source(*other) })
         }
         _ => None,

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_tensor_in_pieces_is_the_tensor() {
-        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i * i >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
         for piece in [1, 2048, HASHED_AT_ONCE - 1, HASHED_AT_ONCE, HASHED_AT_ONCE + 1, 70_000] {
             let mut hasher = RowHasher::default();
             bytes.chunks(piece).for_each(|bytes| hasher.update(bytes));
