@@ -1,5 +1,7 @@
 //! Small models of each family, made by transformers and loaded from their real files: logits and greedy continuations
 //! against what transformers gave, and quantized against the reference executor.
+//!
+//! `GAINSAY_FAMILIES` names another folder, such as that of larger models made by `scripts/reference_models.py`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,7 +35,8 @@ struct Continued {
 }
 
 fn folder(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families").join(family)
+    let committed = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    std::env::var_os("GAINSAY_FAMILIES").map_or_else(committed, PathBuf::from).join(family)
 }
 
 fn families() -> Vec<String> {
