@@ -103,6 +103,7 @@ pub(super) fn lease(grant: &LeaseGrant) -> Lease {
         job_id: grant.job,
         model: grant.model,
         job: Base64(grant.job_bytes.clone()),
+        stream: false,
         price: grant.price.0,
         stake: grant.stake.0,
         heartbeat_by_ms: grant.expires.0,

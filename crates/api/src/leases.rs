@@ -57,7 +57,10 @@ pub struct Lease {
     pub model: ModelId,
     /// The canonical job, whose hash is the input commitment.
     pub job: Base64,
-    /// What a finalized claim earns before the fee, in micro-credits.
+    /// Whether a client waits for the answer token by token: `POST /v1/leases/{id}/tokens`.
+    #[serde(default)]
+    pub stream: bool,
+    /// What a finalized claim earns at most before the fee, in micro-credits.
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub price: i64,
@@ -73,6 +76,15 @@ pub struct Lease {
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub expires_at_ms: i64,
+}
+
+/// Answer to `POST /v1/leases/{id}/tokens`, whose body is the place of the first token in the answer and the tokens, each a
+/// little-endian u32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Streamed {
+    /// Tokens of the answer that are on record now. The claim's answer must begin with them.
+    pub tokens: u32,
 }
 
 /// Answer to a heartbeat.

@@ -20,6 +20,7 @@ pub mod disputes;
 pub mod embeddings;
 pub mod error;
 pub mod events;
+pub mod generation;
 pub mod info;
 pub mod jobs;
 pub mod leases;

@@ -34,5 +34,13 @@ pub const MAX_NAME_CHARS: usize = 100;
 pub const MAX_DEVICE_CHARS: usize = 200;
 /// Most texts or token lists in one embedding request.
 pub const MAX_INPUTS: usize = 2_048;
+/// Most answers to one prompt.
+pub const MAX_CHOICES: u32 = 16;
+/// Most jobs that one request for generations may make.
+pub const MAX_GENERATIONS: usize = 64;
+/// Most messages of a conversation.
+pub const MAX_MESSAGES: usize = 1_024;
+/// Largest piece of a streamed answer: its place and its tokens.
+pub const MAX_TOKENS_BYTES: usize = 64 << 10;
 /// Most items that one page of a listing holds.
 pub const MAX_PAGE: u32 = 1_000;

@@ -9,6 +9,8 @@
 //! | `POST /v1/withdrawals` | submitter, or owner, signed | [`Withdraw`] → [`Accounts`] of the holder |
 //! | `GET /v1/accounts` | submitter, owner (signed), or operator (`?all=true`) | → [`Accounts`] |
 //! | `POST /v1/embeddings` | submitter | [`EmbeddingRequest`] → [`EmbeddingResponse`] |
+//! | `POST /v1/chat/completions` | submitter | [`ChatRequest`] → [`ChatResponse`], or server-sent [`ChatChunk`]s |
+//! | `POST /v1/completions` | submitter | [`CompletionRequest`] → [`Completion`], or server-sent ones |
 //! | `POST /v1/jobs` | submitter | [`SubmitJob`] → [`JobView`] |
 //! | `GET /v1/jobs` | submitter | → [`JobList`], by [`JobsQuery`] |
 //! | `DELETE /v1/jobs/{id}` | submitter | → [`JobView`]: withdrawn, if no worker has it |
@@ -21,6 +23,7 @@
 //! | `GET /v1/blobs/{hash}` | anyone | → the bytes; `Range: bytes=N-` is honoured |
 //! | `POST /v1/leases` | worker, signed | [`LeaseRequest`] → [`Leases`]; `?wait_ms` |
 //! | `POST /v1/leases/{id}/heartbeat` | worker, signed | empty → [`Heartbeat`] |
+//! | `POST /v1/leases/{id}/tokens` | worker, signed | place and tokens, u32 each → [`Streamed`] |
 //! | `POST /v1/claims` | worker, signed | `Signed<Claim>` bytes → [`ClaimAccepted`] |
 //! | `POST /v1/equivocations` | worker or challenger, signed | `Equivocation` bytes → [`EquivocationConvicted`] |
 //! | `GET /v1/claims` | anyone | → [`ClaimList`], by [`ClaimFilter`] |
@@ -49,6 +52,12 @@
 //! [`Accounts`]: crate::accounts::Accounts
 //! [`EmbeddingRequest`]: crate::embeddings::EmbeddingRequest
 //! [`EmbeddingResponse`]: crate::embeddings::EmbeddingResponse
+//! [`ChatRequest`]: crate::generation::ChatRequest
+//! [`ChatResponse`]: crate::generation::ChatResponse
+//! [`ChatChunk`]: crate::generation::ChatChunk
+//! [`CompletionRequest`]: crate::generation::CompletionRequest
+//! [`Completion`]: crate::generation::Completion
+//! [`Streamed`]: crate::leases::Streamed
 //! [`SubmitJob`]: crate::jobs::SubmitJob
 //! [`JobList`]: crate::jobs::JobList
 //! [`JobsQuery`]: crate::jobs::JobsQuery
@@ -156,6 +165,12 @@ pub fn blob(hash: TensorCommitment) -> String {
 #[must_use]
 pub fn heartbeat(id: LeaseId) -> String {
     format!("{LEASES}/{id}/heartbeat")
+}
+
+/// `/v1/leases/{id}/tokens`.
+#[must_use]
+pub fn tokens(id: LeaseId) -> String {
+    format!("{LEASES}/{id}/tokens")
 }
 
 /// `/v1/claims/{id}`.

@@ -291,13 +291,14 @@ fn leases() {
                 job_id: JobId([2; 16]),
                 model: ModelId::from_bytes([4; 32]),
                 job: Base64(vec![1]),
+                stream: true,
                 price: 5,
                 stake: 6,
                 heartbeat_by_ms: 7,
                 expires_at_ms: 8,
             }],
         },
-        json!({"leases": [{"id": uuid(3), "job_id": uuid(2), "model": hex(4), "job": "AQ==", "price": 5, "stake": 6,
+        json!({"leases": [{"id": uuid(3), "job_id": uuid(2), "model": hex(4), "job": "AQ==", "stream": true, "price": 5, "stake": 6,
             "heartbeat_by_ms": 7, "expires_at_ms": 8}]}),
     );
     golden(

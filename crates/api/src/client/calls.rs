@@ -8,7 +8,7 @@ use crate::disputes::{DisputeFilter, DisputeList, DisputeView};
 use crate::embeddings::{EmbeddingRequest, EmbeddingResponse};
 use crate::info::Info;
 use crate::jobs::{JobList, JobQuery, JobView, JobsQuery, Receipt, SubmitJob};
-use crate::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases};
+use crate::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases, Streamed};
 use crate::limits::{MAX_EVIDENCE_BYTES, MAX_MANIFEST_BYTES};
 use crate::models::{ModelList, ModelView};
 use crate::parties::{
@@ -155,6 +155,20 @@ impl Client {
     /// Keeps a lease.
     pub async fn heartbeat(&self, worker: &SecretKey, lease: LeaseId) -> Result<Heartbeat, ClientError> {
         self.json(Call::post(routes::heartbeat(lease)).auth(Auth::Key(worker)).idempotent()).await
+    }
+
+    /// Posts tokens of an answer under way, the first of them at place `first` of the answer. The same again changes
+    /// nothing.
+    pub async fn stream_tokens(
+        &self,
+        worker: &SecretKey,
+        lease: LeaseId,
+        first: u32,
+        tokens: &[u32],
+    ) -> Result<Streamed, ClientError> {
+        let words = std::iter::once(&first).chain(tokens);
+        let body: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        self.json(Call::post(routes::tokens(lease)).auth(Auth::Key(worker)).idempotent().octets(body)).await
     }
 
     /// Posts the bytes of a signed claim. The same bytes again give the same answer.
