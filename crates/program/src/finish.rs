@@ -1,6 +1,9 @@
 //! The length rule: where an answer ends. Worker, coordinator and whoever judges again decide it alike, from token ids and
 //! the tokens' bytes alone.
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+
 use crate::{GenerationRequest, StopRules};
 
 /// The bytes that each token stands for in an answer: a function of the model's tokenizer.
@@ -42,34 +45,49 @@ pub enum LengthFault {
     },
 }
 
+impl<T: TokenBytes + ?Sized> TokenBytes for &T {
+    fn bytes(&self, id: u32) -> &[u8] {
+        T::bytes(self, id)
+    }
+}
+
+impl<T: TokenBytes + ?Sized> TokenBytes for Arc<T> {
+    fn bytes(&self, id: u32) -> &[u8] {
+        T::bytes(self, id)
+    }
+}
+
 /// Watches an answer grow and says when it has ended.
-pub struct StopWatch<'a, B: ?Sized> {
-    rules: &'a StopRules,
-    stop_ids: &'a [u32],
-    bytes_of: &'a B,
+pub struct StopWatch<R, I, B> {
+    rules: R,
+    stop_ids: I,
+    bytes_of: B,
     /// The last bytes of the answer: as many as a stop string may have begun with.
     tail: Vec<u8>,
     longest: usize,
     tokens: u32,
 }
 
-impl<'a, B: TokenBytes + ?Sized> StopWatch<'a, B> {
+impl<R: Borrow<StopRules>, I: AsRef<[u32]>, B: TokenBytes> StopWatch<R, I, B> {
     /// Watches an answer under `rules`, from a model with the end tokens `stop_ids`.
-    pub fn new(rules: &'a StopRules, stop_ids: &'a [u32], bytes_of: &'a B) -> Self {
-        let longest = rules.stop.iter().map(Vec::len).max().unwrap_or(0);
+    pub fn new(rules: R, stop_ids: I, bytes_of: B) -> Self {
+        let longest = rules.borrow().stop.iter().map(Vec::len).max().unwrap_or(0);
         Self { rules, stop_ids, bytes_of, tail: Vec::new(), longest, tokens: 0 }
     }
 
     /// Takes the answer's next token. An end token comes before a stop string, and that before the number of tokens.
     pub fn push(&mut self, token: u32) -> Option<FinishReason> {
         self.tokens = self.tokens.saturating_add(1);
-        if !self.rules.ignore_eos && self.stop_ids.contains(&token) {
+        let rules = self.rules.borrow();
+        let (ends, max_tokens) =
+            (!rules.ignore_eos && self.stop_ids.as_ref().contains(&token), rules.max_tokens);
+        if ends {
             return Some(FinishReason::Eos);
         }
         if self.completes_stop(token) {
             return Some(FinishReason::StopString);
         }
-        (self.tokens >= self.rules.max_tokens).then_some(FinishReason::Length)
+        (self.tokens >= max_tokens).then_some(FinishReason::Length)
     }
 
     fn completes_stop(&mut self, token: u32) -> bool {
@@ -77,7 +95,7 @@ impl<'a, B: TokenBytes + ?Sized> StopWatch<'a, B> {
             return false;
         }
         self.tail.extend_from_slice(self.bytes_of.bytes(token));
-        let found = self.rules.stop.iter().any(|stop| contains(&self.tail, stop));
+        let found = self.rules.borrow().stop.iter().any(|stop| contains(&self.tail, stop));
         let old = self.tail.len().saturating_sub(self.longest - 1);
         self.tail.drain(..old);
         found
@@ -161,6 +179,6 @@ mod tests {
     #[test]
     fn half_a_character_may_be_a_stop_string() {
         let bytes = StopRules { max_tokens: 5, stop: vec![vec![0xc3]], ignore_eos: false };
-        assert_eq!(StopWatch::new(&bytes, &[], &WORDS).push(7), Some(FinishReason::StopString));
+        assert_eq!(StopWatch::new(&bytes, &[] as &[u32], &WORDS).push(7), Some(FinishReason::StopString));
     }
 }

@@ -179,6 +179,13 @@ impl JobInput {
         fits.then_some(Self { answer: Some(answer), ..self })
     }
 
+    /// The same job with other parameters of the draw; one that is to be encoded has none, and stays as it is.
+    #[must_use]
+    pub fn with_sampling(&self, sampling: Sampling) -> Self {
+        let answer = self.answer.as_ref().map(|answer| Answer { prompt: answer.prompt, sampling });
+        Self { answer, ..self.clone() }
+    }
+
     /// What makes the job a generation; nothing where it is to be encoded.
     pub fn answer(&self) -> Option<&Answer> {
         self.answer.as_ref()
