@@ -23,11 +23,12 @@ pub struct Arguments {
     /// Serve this model only; may be given several times. [env: GAINSAY_MODELS] [default: all]
     #[arg(long = "model", value_name = "MODEL_ID")]
     models: Vec<ModelId>,
-    /// Most jobs held and run at once. [env: GAINSAY_BATCH] [default: 4]
+    /// Most jobs held and run at once. [env: GAINSAY_BATCH] [default: 16]
     #[arg(long)]
     batch: Option<NonZeroU32>,
     /// Cheat, for tests and demonstrations: `flip[:LAYER:OP:ELEMENT:BIT | :SEED]`, `skip-layer:LAYER`,
-    /// `other-weights[:SEED]`, `silent[:SEED]`.
+    /// `other-weights[:SEED]`, `silent[:SEED]`; on generations also `token[:INDEX]`, `other-tokens[:SEED]`,
+    /// `other-sampling[:SEED]`, `truncate`, `pad`, `other-stream`.
     #[arg(long, value_name = "HOW")]
     misbehave: Option<Misbehaviour>,
     /// Cheat on every Nth job only.
@@ -42,6 +43,7 @@ struct WorkerSettings {
     device: Option<String>,
     models: Vec<ModelId>,
     batch: NonZeroU32,
+    kv_mib: NonZeroU64,
     lease_wait_ms: NonZeroU64,
 }
 
@@ -51,7 +53,8 @@ impl Default for WorkerSettings {
             party: PartySettings::new("worker"),
             device: None,
             models: Vec::new(),
-            batch: NonZeroU32::new(4).expect("above zero"),
+            batch: NonZeroU32::new(16).expect("above zero"),
+            kv_mib: NonZeroU64::new(4 << 10).expect("above zero"),
             lease_wait_ms: NonZeroU64::new(20_000).expect("above zero"),
         }
     }
@@ -63,6 +66,7 @@ impl Settings for WorkerSettings {
         visitor.optional("device", &mut self.device);
         visitor.list("models", &mut self.models);
         visitor.value("batch", &mut self.batch);
+        visitor.value("kv_mib", &mut self.kv_mib);
         visitor.value("lease_wait_ms", &mut self.lease_wait_ms);
     }
 }
@@ -105,6 +109,7 @@ impl WorkerSettings {
             device: Some(self.device.unwrap_or_else(processor)),
             models: self.models,
             batch: self.batch.get(),
+            kv_bytes: self.kv_mib.get().saturating_mul(1 << 20),
             lease_wait: Duration::from_millis(self.lease_wait_ms.get()),
             ..Config::of(self.party.into_config(), state_dir)
         }
@@ -136,6 +141,9 @@ mod tests {
     #[test]
     fn settings_and_configuration_have_the_same_defaults() {
         let (set, usual) = (WorkerSettings::default().into_config(), Config::new("", "", ""));
-        assert_eq!((set.batch, set.lease_wait), (usual.batch, usual.lease_wait));
+        assert_eq!(
+            (set.batch, set.kv_bytes, set.lease_wait),
+            (usual.batch, usual.kv_bytes, usual.lease_wait)
+        );
     }
 }

@@ -7,7 +7,6 @@ use gainsay_api::leases::Lease;
 use gainsay_api::wire::Base64;
 use gainsay_commitment::{Canonical, Signed, trace_root};
 use gainsay_engine::Trace;
-use gainsay_participant::ParticipantError;
 use gainsay_participant::models::LoadedModel;
 use gainsay_protocol::{Claim, Job};
 use std::sync::Arc;
@@ -20,7 +19,7 @@ const POST_PAUSE: Duration = Duration::from_secs(2);
 /// A job in hand, ready to be run.
 pub(crate) struct Task {
     pub(crate) record: Record,
-    job: Job,
+    pub(crate) job: Job,
 }
 
 impl Task {
@@ -37,19 +36,6 @@ impl Task {
         Ok(Self { record, job })
     }
 
-    /// The task, if the model and this machine's memory take its job.
-    ///
-    /// # Errors
-    /// [`WorkerError::Job`] if not.
-    pub(crate) fn check(self, model: &LoadedModel) -> Result<Self, WorkerError> {
-        let refused = |reason| Err(WorkerError::Job { lease: self.record.lease, reason });
-        match self.job.embedding_input().map(|input| model.engine().check_job(input)) {
-            Some(Ok(())) => Ok(self),
-            Some(Err(error)) => refused(error.to_string()),
-            None => refused("this worker runs embeddings only".to_owned()),
-        }
-    }
-
     /// The record of a lease that was just given.
     pub(crate) fn record_of(lease: &Lease) -> Record {
         Record {
@@ -57,62 +43,15 @@ impl Task {
             job_id: lease.job_id,
             model: lease.model,
             job: lease.job.clone(),
+            stream: lease.stream,
             claim: None,
         }
     }
 }
 
 impl Worker {
-    /// Runs tasks of one model together, and signs and keeps a claim for each. Long: not for async threads.
-    ///
-    /// # Errors
-    /// The jobs cannot be run, or the claims cannot be kept.
-    pub(crate) fn claim_all(
-        &self,
-        model: &LoadedModel,
-        tasks: Vec<Task>,
-        first_number: u64,
-    ) -> Result<Vec<Record>, WorkerError> {
-        let (mut honest, mut claimed) = (Vec::new(), Vec::new());
-        for (number, task) in (first_number..).zip(tasks) {
-            if self.cheats_on(number) {
-                claimed.push(self.lie(model, task)?);
-            } else {
-                honest.push(task);
-            }
-        }
-        let jobs: Vec<_> = honest.iter().filter_map(|task| task.job.embedding_input().cloned()).collect();
-        let traces = model.engine().run(&jobs, None).map_err(ParticipantError::from)?;
-        for (task, trace) in honest.into_iter().zip(traces) {
-            claimed.push(self.sign(model, task, trace, None)?);
-        }
-        Ok(claimed)
-    }
-
-    /// Whether the worker cheats on its `number`-th job, counted from 0.
-    fn cheats_on(&self, number: u64) -> bool {
-        self.config.misbehaviour.is_some() && number.is_multiple_of(self.config.cheat_every.max(1))
-    }
-
-    /// Runs one job with the divergence that it is told to have.
-    fn lie(&self, model: &LoadedModel, task: Task) -> Result<Record, WorkerError> {
-        let misbehaviour = self.config.misbehaviour.expect("only a worker that cheats lies");
-        let input = task.job.embedding_input().expect("a task that was checked is an embedding");
-        let divergence =
-            misbehaviour.divergence(model, input, &task.record.lease.0).map_err(ParticipantError::from)?;
-        let id = model.model().id();
-        let (equipped, fault) = self
-            .liar
-            .equip(model, Some(&divergence))
-            .map_err(|source| ParticipantError::Load { model: id, source: Box::new(source) })?;
-        let run = equipped.engine().run(std::slice::from_ref(input), fault.as_ref());
-        let trace = run.map_err(ParticipantError::from)?.remove(0);
-        tracing::warn!(lease = %task.record.lease, ?divergence, "cheating");
-        self.sign(model, task, trace, Some(divergence))
-    }
-
     /// Signs what came out and keeps it: on return the claim is on disk, and may be sent.
-    fn sign(
+    pub(crate) fn sign(
         &self,
         model: &LoadedModel,
         task: Task,

@@ -20,6 +20,8 @@ pub struct Config {
     pub models: Vec<ModelId>,
     /// Most jobs that it holds and runs at once.
     pub batch: u32,
+    /// Bytes of keys and values of running generations, for each model; jobs for which there is no room wait.
+    pub kv_bytes: u64,
     /// How long one request for a lease waits for a job.
     pub lease_wait: Duration,
     /// How it cheats, if it does.
@@ -46,7 +48,8 @@ impl Config {
             state_dir,
             device: None,
             models: Vec::new(),
-            batch: 4,
+            batch: 16,
+            kv_bytes: 4 << 30,
             lease_wait: Duration::from_secs(20),
             misbehaviour: None,
             cheat_every: 1,

@@ -141,17 +141,23 @@ impl Defender {
         let signed = Signed::<Claim>::from_bytes(&kept.signed.0).map_err(unreadable)?;
         let job = Job::from_bytes(&record.job.0).map_err(unreadable)?;
         let model = self.worker.models.get(record.model).await?;
-        let worker = self.worker.clone();
+        let (worker, divergence) = (self.worker.clone(), kept.divergence);
         let equipped = tokio::task::spawn_blocking({
             let model = model.clone();
-            move || worker.liar.equip(&model, kept.divergence.as_ref())
+            move || worker.liar.equip(&model, divergence.as_ref())
         });
         let (equipped, fault) = equipped
             .await
             .expect("loading a model does not panic")
             .map_err(|source| ParticipantError::Load { model: record.model, source: Box::new(source) })?;
         let dossier = Dossier::new(model, job, signed.body)?;
-        let trace = EngineTrace::new(equipped, dossier.input().clone(), fault);
+        let input = match kept.divergence.as_ref().zip(dossier.job.generation_request()) {
+            Some((divergence, request)) => {
+                dossier.input().with_sampling(divergence.sampling(&request.sampling))
+            }
+            None => dossier.input().clone(),
+        };
+        let trace = EngineTrace::new(equipped, input, fault);
         Ok(Hand::new(dossier, trace))
     }
 

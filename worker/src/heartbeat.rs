@@ -5,33 +5,40 @@ use gainsay_api::error::ErrorCode;
 use gainsay_protocol::LeaseId;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-/// A task that keeps leases alive until it is dropped.
-pub(crate) struct Heartbeats(tokio::task::JoinHandle<()>);
+/// A task that keeps a lease alive until it is dropped.
+pub(crate) struct Heartbeat {
+    beating: tokio::task::JoinHandle<()>,
+    over: CancellationToken,
+}
 
-impl Heartbeats {
-    /// Beats for `leases`, three times as often as the coordinator asks for.
-    pub(crate) fn keep(worker: Arc<Worker>, leases: Vec<LeaseId>) -> Self {
+impl Heartbeat {
+    /// Beats for a lease, three times as often as the coordinator asks for.
+    pub(crate) fn keep(worker: Arc<Worker>, lease: LeaseId) -> Self {
         let interval = Duration::from_millis((worker.heartbeat_ms / 3).max(100));
-        Self(tokio::spawn(async move {
-            let mut leases = leases;
-            while !leases.is_empty() {
+        let over = CancellationToken::new();
+        let ended = over.clone();
+        let beating = tokio::spawn(async move {
+            loop {
                 tokio::time::sleep(interval).await;
-                let mut live = Vec::with_capacity(leases.len());
-                for lease in leases {
-                    if worker.beat(lease).await {
-                        live.push(lease);
-                    }
+                if !worker.beat(lease).await {
+                    return ended.cancel();
                 }
-                leases = live;
             }
-        }))
+        });
+        Self { beating, over }
+    }
+
+    /// Resolves when the lease is over: its job was given to another, or taken back.
+    pub(crate) async fn lost(&self) {
+        self.over.cancelled().await;
     }
 }
 
-impl Drop for Heartbeats {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.0.abort();
+        self.beating.abort();
     }
 }
 

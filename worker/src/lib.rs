@@ -1,7 +1,8 @@
 //! A worker: leases jobs, runs them, claims what came out, and defends its claims.
 //!
-//! [`run`] does all of it over HTTP alone. Two tasks share what the worker knows: `work` leases, runs, signs and posts;
-//! `defend` answers the disputes on its claims by re-running. What a worker must not forget lies in `records`: a claim
+//! [`run`] does all of it over HTTP alone. `catalog` fetches the models to serve; `work` leases whenever there is room and
+//! has an `errand` for each lease, which runs the job on the model's `bench` together with others, streams its tokens,
+//! signs and posts; `defend` answers the disputes on its claims by re-running. What a worker must not forget lies in `records`: a claim
 //! is on disk before it is sent, and only ever those bytes are sent again. So it can be killed and started again at any
 //! point.
 //!
@@ -9,13 +10,18 @@
 //! which it then defends.
 
 mod arguments;
+mod bench;
+mod catalog;
 mod claimant;
 mod config;
 mod defend;
+mod errand;
 mod error;
 mod heartbeat;
+mod lie;
 mod misbehave;
 mod records;
+mod stream;
 mod tally;
 mod work;
 
@@ -26,6 +32,8 @@ pub use misbehave::{Misbehaviour, ParseMisbehaviourError};
 pub use records::{Divergence, Record, Records, RecordsError, SignedClaim};
 pub use tally::Summary;
 
+use bench::Benches;
+use catalog::Catalog;
 use gainsay_api::client::Client;
 use gainsay_api::parties::EnlistedRole;
 use gainsay_participant::identity::Identity;
@@ -44,6 +52,10 @@ struct Worker {
     client: Client,
     identity: Identity,
     models: ModelStore,
+    /// The models that it serves.
+    catalog: Catalog,
+    /// The models at work.
+    benches: Benches,
     records: Records,
     liar: Liar,
     tally: Tally,
@@ -73,6 +85,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
         client,
         identity,
         models,
+        catalog: Catalog::default(),
+        benches: Benches::default(),
         records,
         liar: Liar::default(),
         tally: Tally::new(config.progress.clone()),
@@ -81,6 +95,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
         config,
     });
     let both = stop.child_token();
+    let catalog = tokio::spawn(catalog::keep_up(worker.clone(), both.clone()));
     let work = tokio::spawn(work::work(worker.clone(), both.clone()));
     let defend = tokio::spawn(defend::defend(worker.clone(), both.clone()));
     if let Some(file) = worker.config.party.status_file.clone() {
@@ -96,6 +111,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     }
     both.cancel();
     defend.await.expect("the defending task does not panic");
+    catalog.await.expect("fetching models does not panic");
     worked.map(|()| worker.tally.summary())
 }
 

@@ -39,6 +39,27 @@ pub enum Misbehaviour {
         /// What they are drawn from.
         seed: u64,
     },
+    /// Takes another token than was drawn, and goes on from there.
+    Token {
+        /// Its index in the answer, modulo the answer's length.
+        answer: u32,
+    },
+    /// Answers with the tokens of a model with other weights, under the layers of the right one.
+    OtherTokens {
+        /// What they are drawn from.
+        seed: u64,
+    },
+    /// Draws tokens with another seed, and with a temperature where none is asked for.
+    OtherSampling {
+        /// The seed.
+        seed: u64,
+    },
+    /// Ends answers a token early.
+    Truncate,
+    /// Goes on for a token after an answer's end.
+    Pad,
+    /// Streams another token than it claims.
+    OtherStream,
     /// Flips like [`Misbehaviour::Flip`], and answers no dispute.
     Silent {
         /// The seed.
@@ -50,7 +71,8 @@ pub enum Misbehaviour {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no way to cheat: expected flip, flip:SEED, flip:LAYER:OP:ELEMENT:BIT (bit 0 to 31), skip-layer:LAYER, \
-     other-weights, other-weights:SEED, silent or silent:SEED"
+     other-weights, other-weights:SEED, silent or silent:SEED; for generations also token, token:INDEX, other-tokens, \
+     other-tokens:SEED, other-sampling, other-sampling:SEED, truncate, pad or other-stream"
 )]
 pub struct ParseMisbehaviourError(String);
 
@@ -73,6 +95,15 @@ impl FromStr for Misbehaviour {
             ("skip-layer", &[layer]) => Ok(Self::SkipLayer { layer: narrow(layer)? }),
             ("other-weights", []) => Ok(Self::OtherWeights { seed: 0 }),
             ("other-weights", &[seed]) => Ok(Self::OtherWeights { seed }),
+            ("token", []) => Ok(Self::Token { answer: 0 }),
+            ("token", &[answer]) => Ok(Self::Token { answer: narrow(answer)? }),
+            ("other-tokens", []) => Ok(Self::OtherTokens { seed: 0 }),
+            ("other-tokens", &[seed]) => Ok(Self::OtherTokens { seed }),
+            ("other-sampling", []) => Ok(Self::OtherSampling { seed: 0 }),
+            ("other-sampling", &[seed]) => Ok(Self::OtherSampling { seed }),
+            ("truncate", []) => Ok(Self::Truncate),
+            ("pad", []) => Ok(Self::Pad),
+            ("other-stream", []) => Ok(Self::OtherStream),
             ("silent", []) => Ok(Self::Silent { seed: 0 }),
             ("silent", &[seed]) => Ok(Self::Silent { seed }),
             _ => Err(refused()),
@@ -87,6 +118,12 @@ impl fmt::Display for Misbehaviour {
             Self::Flip { seed } => write!(f, "flip:{seed}"),
             Self::SkipLayer { layer } => write!(f, "skip-layer:{layer}"),
             Self::OtherWeights { seed } => write!(f, "other-weights:{seed}"),
+            Self::Token { answer } => write!(f, "token:{answer}"),
+            Self::OtherTokens { seed } => write!(f, "other-tokens:{seed}"),
+            Self::OtherSampling { seed } => write!(f, "other-sampling:{seed}"),
+            Self::Truncate => f.write_str("truncate"),
+            Self::Pad => f.write_str("pad"),
+            Self::OtherStream => f.write_str("other-stream"),
             Self::Silent { seed } => write!(f, "silent:{seed}"),
         }
     }
@@ -99,7 +136,8 @@ impl Misbehaviour {
         matches!(self, Self::Silent { .. })
     }
 
-    /// The divergence for one job. `salt` makes seeded ones differ from job to job, and the same again after a restart.
+    /// The divergence for one job, of which `job` is the honest run. `salt` makes seeded ones differ from job to job, and the
+    /// same again after a restart.
     ///
     /// # Errors
     /// The job cannot be run.
@@ -113,9 +151,29 @@ impl Misbehaviour {
             Self::FlipAt { layer, op, element, bit } => Ok(Divergence::Flip { layer, op, element, bit }),
             Self::SkipLayer { layer } => Ok(Divergence::SkipLayer { layer }),
             Self::OtherWeights { seed } => Ok(Divergence::OtherWeights { seed }),
+            Self::Token { answer } => other_token(model, job, answer),
+            Self::OtherTokens { seed } => Ok(Divergence::OtherTokens { seed }),
+            Self::OtherSampling { seed } => Ok(Divergence::OtherSampling { seed }),
+            Self::Truncate | Self::Pad => Ok(Divergence::Length),
+            Self::OtherStream => Ok(Divergence::Stream),
             Self::Flip { seed } | Self::Silent { seed } => draw_flip(model, job, seed, salt),
         }
     }
+}
+
+/// Another token than was drawn, and none that ends the answer.
+fn other_token(model: &LoadedModel, job: &JobInput, answer: u32) -> Result<Divergence, RunError> {
+    let drawn = model.engine().run(std::slice::from_ref(job), None)?.remove(0).output;
+    let tokens = drawn.as_chunks::<4>().0;
+    let answer = answer % tokens.len().max(1) as u32;
+    let drawn = tokens.get(answer as usize).map_or(0, |token| u32::from_le_bytes(*token));
+    let manifest = model.model().manifest();
+    let ends = |token: &u32| {
+        manifest.generation.as_ref().is_some_and(|generation| generation.stop_ids.contains(token))
+    };
+    let others = (1..manifest.vocabulary).map(|step| (drawn + step) % manifest.vocabulary);
+    let token = others.into_iter().find(|token| !ends(token)).unwrap_or(drawn);
+    Ok(Divergence::Token { answer, token })
 }
 
 /// Draws before the flip of the answer itself is taken, which changes it for certain.
@@ -184,7 +242,11 @@ impl Liar {
         }
     }
 
-    fn altered(&self, model: &LoadedModel, seed: u64) -> Result<LoadedModel, LoadError> {
+    /// The model with other weights, drawn from `seed`. Long: not for async threads.
+    ///
+    /// # Errors
+    /// They do not load.
+    pub(crate) fn altered(&self, model: &LoadedModel, seed: u64) -> Result<LoadedModel, LoadError> {
         let mut altered = self.altered.lock().expect("loading a model does not panic");
         let key = (model.model().id(), seed);
         if let Some(altered) = altered.get(&key) {
@@ -277,6 +339,12 @@ mod tests {
             ("skip-layer:3", Misbehaviour::SkipLayer { layer: 3 }, "skip-layer:3"),
             ("other-weights", Misbehaviour::OtherWeights { seed: 0 }, "other-weights:0"),
             ("other-weights:9", Misbehaviour::OtherWeights { seed: 9 }, "other-weights:9"),
+            ("token:3", Misbehaviour::Token { answer: 3 }, "token:3"),
+            ("other-tokens", Misbehaviour::OtherTokens { seed: 0 }, "other-tokens:0"),
+            ("other-sampling:2", Misbehaviour::OtherSampling { seed: 2 }, "other-sampling:2"),
+            ("truncate", Misbehaviour::Truncate, "truncate"),
+            ("pad", Misbehaviour::Pad, "pad"),
+            ("other-stream", Misbehaviour::OtherStream, "other-stream"),
             ("silent", Misbehaviour::Silent { seed: 0 }, "silent:0"),
             ("silent:4", Misbehaviour::Silent { seed: 4 }, "silent:4"),
         ] {

@@ -9,6 +9,7 @@ use gainsay_api::client::files::{Privacy, write_atomically};
 use gainsay_api::wire::{Base64, integer, text};
 use gainsay_commitment::{ClaimId, ModelId, PartyId, Signed};
 use gainsay_engine::Fault;
+use gainsay_program::Sampling;
 use gainsay_protocol::{Claim, JobId, LeaseId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -29,6 +30,9 @@ pub struct Record {
     pub model: ModelId,
     /// The canonical job.
     pub job: Base64,
+    /// Whether tokens are to be sent as they are drawn.
+    #[serde(default)]
+    pub stream: bool,
     /// The claim, once it is signed.
     pub claim: Option<SignedClaim>,
 }
@@ -74,16 +78,53 @@ pub enum Divergence {
         #[serde(with = "integer")]
         seed: u64,
     },
+    /// One token of an answer was another than was drawn, and the rest drawn from there.
+    Token {
+        /// Its index in the answer.
+        answer: u32,
+        /// What it was instead.
+        token: u32,
+    },
+    /// The tokens of an answer, but for the last, were those of a model with other weights.
+    OtherTokens {
+        /// What they were drawn from.
+        #[serde(with = "integer")]
+        seed: u64,
+    },
+    /// The tokens were drawn with another seed, and with a temperature where none was asked for.
+    OtherSampling {
+        /// The seed.
+        #[serde(with = "integer")]
+        seed: u64,
+    },
+    /// The answer ended elsewhere than its job says.
+    Length,
+    /// What was streamed was not the answer.
+    Stream,
 }
 
 impl Divergence {
-    /// The engine's fault that gives this divergence; none where the weights give it.
+    /// The engine's fault that gives this divergence; none where something else than the run gives it.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match *self {
             Self::Flip { layer, op, element, bit } => Some(Fault::FlipBit { layer, op, element, bit }),
             Self::SkipLayer { layer } => Some(Fault::SkipLayer { layer }),
-            Self::OtherWeights { .. } => None,
+            Self::Token { answer, token } => Some(Fault::Token { answer, token }),
+            Self::OtherTokens { .. } => Some(Fault::TokensAsGiven),
+            Self::OtherWeights { .. } | Self::OtherSampling { .. } | Self::Length | Self::Stream => None,
+        }
+    }
+
+    /// The parameters that tokens were drawn by, where a job asks for `asked`.
+    #[must_use]
+    pub fn sampling(&self, asked: &Sampling) -> Sampling {
+        match *self {
+            Self::OtherSampling { seed } => {
+                let temperature = if asked.temperature == 0.0 { 1.0 } else { asked.temperature };
+                Sampling { seed, temperature, ..asked.clone() }
+            }
+            _ => asked.clone(),
         }
     }
 }

@@ -50,6 +50,7 @@ fn leased(lease: u8) -> Record {
         job_id: JobId([9; 16]),
         model: ModelId::from_bytes([4; 32]),
         job: Base64(vec![1, 2, 3]),
+        stream: false,
         claim: None,
     }
 }

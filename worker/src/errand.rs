@@ -1,0 +1,144 @@
+//! One lease, from the job to the claim that the coordinator has.
+
+use crate::bench::{Bench, Step};
+use crate::claimant::Task;
+use crate::heartbeat::Heartbeat;
+use crate::records::Record;
+use crate::stream::TokenStream;
+use crate::{Worker, WorkerError};
+use gainsay_engine::{Trace, Work};
+use gainsay_program::{GenerationRequest, StopWatch};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How an errand ended, if nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The claim was posted, or waits on disk to be posted after the next start.
+    Claimed,
+    /// The lease was over before there was a claim.
+    Lost,
+}
+
+impl Worker {
+    /// Runs the job of a lease, signs and keeps what came out, and posts it. Goes on when the worker is told to stop; while
+    /// the coordinator is away it then leaves a claim that is signed to the next start.
+    ///
+    /// # Errors
+    /// The job cannot be run here, or the claim cannot be kept.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        record: Record,
+        stop: CancellationToken,
+    ) -> Result<Ended, WorkerError> {
+        if record.claim.is_some() {
+            self.post(&record, &stop).await;
+            return Ok(Ended::Claimed);
+        }
+        let heartbeat = Heartbeat::keep(self.clone(), record.lease);
+        let number = self.jobs_run.add(1);
+        let task = Task::new(record)?;
+        let bench = self.bench(task.record.model).await?;
+        let stream = task.record.stream.then(|| TokenStream::start(self.clone(), task.record.lease));
+        let run = self.run_and_sign(&bench, task, number, stream.as_ref());
+        let signed = tokio::select! {
+            signed = run => signed?,
+            // A claim that is being signed at this very moment is on disk when the worker looks next.
+            () = heartbeat.lost() => return Ok(Ended::Lost),
+        };
+        drop(bench);
+        let post = async {
+            // Whoever listens hears the whole answer before it hears of the claim.
+            if let Some(stream) = stream {
+                stream.finish().await;
+            }
+        };
+        tokio::select! {
+            () = post => {}
+            () = stop.cancelled() => {}
+            () = heartbeat.lost() => {}
+        }
+        self.post(&signed, &stop).await;
+        Ok(Ended::Claimed)
+    }
+
+    async fn run_and_sign(
+        self: &Arc<Self>,
+        bench: &Arc<Bench>,
+        task: Task,
+        number: u64,
+        stream: Option<&TokenStream>,
+    ) -> Result<Record, WorkerError> {
+        if self.cheats_on(number) {
+            let (worker, model) = (self.clone(), bench.model.clone());
+            let lied = tokio::task::spawn_blocking(move || worker.lie(&model, task));
+            let lie = lied.await.expect("a run does not panic")?;
+            lie.streamed.iter().for_each(|token| stream.into_iter().for_each(|stream| stream.push(*token)));
+            return Ok(lie.record);
+        }
+        let trace = self.run_honestly(bench, &task, stream).await?;
+        let (worker, model) = (self.clone(), bench.model.clone());
+        let signed = tokio::task::spawn_blocking(move || worker.sign(&model, task, trace, None));
+        signed.await.expect("signing does not panic")
+    }
+
+    async fn run_honestly(
+        &self,
+        bench: &Arc<Bench>,
+        task: &Task,
+        stream: Option<&TokenStream>,
+    ) -> Result<Trace, WorkerError> {
+        let lease = task.record.lease;
+        let failed = |reason: String| WorkerError::Job { lease, reason };
+        let work = bench.work(task)?;
+        let mut steps = bench.run(lease, work);
+        // However this ends, nobody runs for a lease that is not served any more.
+        let _cancel = Cancel { bench, task };
+        loop {
+            match steps.recv().await {
+                Some(Step::Token(token)) => stream.into_iter().for_each(|stream| stream.push(token)),
+                Some(Step::Done(trace)) => return Ok(trace),
+                Some(Step::Failed(reason)) => return Err(failed(reason)),
+                None => return Err(failed("the thread that runs its model has ended".to_owned())),
+            }
+        }
+    }
+}
+
+/// Takes a job off its bench when it is not waited for any more.
+struct Cancel<'a> {
+    bench: &'a Bench,
+    task: &'a Task,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.bench.cancel(self.task.record.lease);
+    }
+}
+
+impl Bench {
+    /// What the engine is to do for a job.
+    fn work(&self, task: &Task) -> Result<Work, WorkerError> {
+        if let Some(input) = task.job.embedding_input() {
+            return Ok(Work::Encode(input.clone()));
+        }
+        let refused = |reason: &str| WorkerError::Job { lease: task.record.lease, reason: reason.to_owned() };
+        let request = task.job.generation_request().ok_or_else(|| refused("it is of an unknown kind"))?;
+        let stop =
+            self.stop(request).ok_or_else(|| refused("its tokenizer has no bytes for its stop strings"))?;
+        Ok(Work::Generate { request: request.clone(), stop })
+    }
+
+    /// Where an answer to a request stops; nothing where that cannot be told.
+    pub(crate) fn stop(&self, request: &GenerationRequest) -> Option<Box<dyn FnMut(u32) -> bool + Send>> {
+        let table = match &self.tokens {
+            Some(table) => table.clone(),
+            None if request.stop.stop.is_empty() => Arc::default(),
+            None => return None,
+        };
+        let stop_ids = self.model.model().manifest().generation.as_ref()?.stop_ids.clone();
+        let mut watch = StopWatch::new(request.stop.clone(), stop_ids, table);
+        Some(Box::new(move |token| watch.push(token).is_some()))
+    }
+}
