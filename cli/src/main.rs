@@ -1,9 +1,13 @@
 //! `gainsay`: every role of the system, and the tools around them, in one program.
 
+mod bench;
 mod cast;
+mod chat;
 mod demo;
 mod dev;
 mod doctor;
+mod generated;
+mod hub;
 mod local;
 mod models;
 mod operator;
@@ -37,6 +41,8 @@ enum Command {
     Dev(dev::DevArguments),
     /// Have texts embedded by a coordinator's workers
     Embed(submit::EmbedArguments),
+    /// Talk to a language model on a coordinator's workers
+    Chat(chat::ChatArguments),
     /// Show a job's receipt: who computed what, with which model, and who was paid
     Receipt(submit::ReceiptArguments),
     /// List a coordinator's models, or register one
@@ -55,6 +61,9 @@ enum Command {
     Resume(operator::ResumeArguments),
     /// Judge an exported dispute again, offline
     Verify(verify::VerifyArguments),
+    /// Measure what verification costs on this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Say what this machine can do, and check its floating-point environment
     Doctor(doctor::DoctorArguments),
     /// Ask a coordinator whether it can serve; fails if not
@@ -91,6 +100,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Demo(arguments) => return arguments.run().await,
         Command::Dev(arguments) => arguments.run().await,
         Command::Embed(arguments) => arguments.run().await,
+        Command::Chat(arguments) => arguments.run().await,
         Command::Receipt(arguments) => arguments.run().await,
         Command::Models(command) => command.run().await,
         Command::Disputes(command) => command.run().await,
@@ -99,6 +109,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Void(arguments) => arguments.run().await,
         Command::Resume(arguments) => arguments.run().await,
         Command::Verify(arguments) => arguments.run(),
+        Command::Bench(command) => command.run(),
         Command::Doctor(arguments) => arguments.run(),
         Command::Health { url } => gainsay_startup::ask_health(&url).map_err(Into::into),
         Command::Coordinator(arguments) => arguments.run().await,

@@ -9,6 +9,7 @@ use gainsay_program::lowering::{ActivationWidths, LowerOptions};
 use gainsay_program::{ActivationBits, ArithmeticProfile};
 use indicatif::HumanBytes;
 
+use crate::hub::{Hub, HubId};
 use crate::local::LocalModel;
 use crate::publish::publish;
 use crate::submit::{Coordinator, print_json};
@@ -21,7 +22,7 @@ pub(crate) enum ModelsCommand {
         #[command(flatten)]
         coordinator: Coordinator,
     },
-    /// Register the model in a folder of Hugging Face files
+    /// Register a model from a folder of Hugging Face files or from a hub
     Add(AddArguments),
 }
 
@@ -41,9 +42,11 @@ pub(crate) struct AddArguments {
     /// The operator's token.
     #[arg(long, env = "GAINSAY_OPERATOR_TOKEN", hide_env_values = true)]
     operator_token: String,
-    /// The folder.
-    dir: PathBuf,
-    /// Name to register it under; the folder's name if not given.
+    /// A folder of Hugging Face files, or a model of a hub: OWNER/NAME or OWNER/NAME@REVISION, from the hub that HF_ENDPOINT
+    /// names, with the token in HF_TOKEN.
+    #[arg(value_name = "DIR|HUB_ID")]
+    model: String,
+    /// Name to register it under; the folder's name, or the hub's, if not given.
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -111,13 +114,20 @@ impl LoweringArguments {
 impl AddArguments {
     /// Lowers, uploads what the coordinator lacks, and prints the model's id; what else there is to say goes to stderr.
     async fn run(self) -> Result<()> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => folder_name(&self.dir)?,
+        let folder = PathBuf::from(&self.model);
+        let hub_id = if folder.is_dir() { None } else { Some(self.model.parse::<HubId>()?) };
+        let name = match (self.name, &hub_id) {
+            (Some(name), _) => name,
+            (None, Some(id)) => id.name.clone(),
+            (None, None) => folder_name(&folder)?,
         };
         let options = self.lowering.options(name)?;
         let client = self.coordinator.connect().await?;
-        let model = lower(self.dir, options).await?;
+        let folder = match &hub_id {
+            Some(id) => Hub::from_env()?.pull(id).await?,
+            None => folder,
+        };
+        let model = lower(folder, options).await?;
         let size: usize = model.weights.iter().map(Vec::len).sum();
         let bar = terminal::byte_bar("uploading", 0);
         let id = publish(&client, Auth::Bearer(&self.operator_token), &model, &bar).await?;
@@ -138,7 +148,10 @@ fn folder_name(dir: &Path) -> Result<String> {
 }
 
 async fn lower(dir: PathBuf, options: LowerOptions) -> Result<LocalModel> {
-    let length = std::fs::metadata(dir.join("model.safetensors")).map_or(0, |file| file.len());
+    let files = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    let weights =
+        files.filter(|file| file.path().extension().is_some_and(|extension| extension == "safetensors"));
+    let length = weights.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
     let bar = terminal::byte_bar("quantizing and hashing", length);
     let progress = bar.clone();
     let read = move || LocalModel::read(&dir, &options, &mut |bytes| progress.inc(bytes));

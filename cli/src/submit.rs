@@ -45,7 +45,7 @@ pub(crate) struct EmbedArguments {
 }
 
 impl EmbedArguments {
-    /// Prints the whole answer as JSON.
+    /// Prints the whole answer as JSON, and on stderr where it came from.
     pub(crate) async fn run(self) -> Result<()> {
         let request = EmbeddingRequest {
             model: self.model,
@@ -55,8 +55,13 @@ impl EmbedArguments {
             user: None,
             max_price: None,
         };
-        let response = self.coordinator.connect().await?.embeddings(&self.api_key, &request).await?;
-        print_json(&response)
+        let client = self.coordinator.connect().await?;
+        let response = client.embeddings(&self.api_key, &request).await?;
+        print_json(&response)?;
+        for part in &response.gainsay.parts {
+            show_receipt(&client, &self.api_key, part.job).await?;
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +124,21 @@ impl DisputesCommand {
             }
         }
     }
+}
+
+/// Says on stderr who answered a job, with which model, by which claim, and how final that is.
+pub(crate) async fn show_receipt(client: &Client, api_key: &str, job: JobId) -> Result<()> {
+    let receipt = client.receipt(api_key, job).await.context("the answer's receipt cannot be had")?;
+    let finality = serde_json::to_value(receipt.finality).context("the receipt does not encode")?;
+    eprintln!(
+        "worker {}, model {} ({}), claim {}, {}: gainsay receipt {job}",
+        receipt.worker.name,
+        receipt.model_name,
+        receipt.model,
+        receipt.claim,
+        finality.as_str().unwrap_or("of unknown finality"),
+    );
+    Ok(())
 }
 
 /// Prints an answer of the coordinator.
