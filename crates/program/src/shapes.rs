@@ -203,10 +203,10 @@ pub(crate) fn infer(
             constant("scale", scale)?;
             inputs.attention(heads, kv_heads, head_dim)
         }
-        OpKind::MeanPool => inputs.from_tokens(RowSpace::Sequences),
+        OpKind::MeanPool => inputs.rows_to(RowSpace::Sequences),
         OpKind::RmsNorm { eps, group } => inputs.rms_norm(eps, group),
         OpKind::Rope { heads, head_dim } => inputs.rope(heads, head_dim),
-        OpKind::SelectRows => inputs.from_tokens(RowSpace::Answer),
+        OpKind::SelectRows => inputs.rows_to(RowSpace::Answer),
         OpKind::Penalize => inputs.logits(),
         OpKind::Sample => {
             inputs.logits()?;
@@ -358,7 +358,7 @@ impl Inputs<'_> {
     }
 
     /// Rows of tokens that become rows of another sort.
-    fn from_tokens(&self, space: RowSpace) -> Result<OutputType, OpError> {
+    fn rows_to(&self, space: RowSpace) -> Result<OutputType, OpError> {
         self.count(1, "1")?;
         let x = self.rows(0)?;
         self.rows_of(0, OutputType { space: RowSpace::Tokens, ..x })?;

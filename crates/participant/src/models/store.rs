@@ -61,8 +61,11 @@ pub struct ModelStore {
     cache: BlobCache,
     engine: Options,
     shelf: Arc<Mutex<Shelf<Place>>>,
-    short: Arc<Mutex<Vec<Box<dyn Fn() + Send + Sync>>>>,
+    short: Arc<Mutex<Vec<WhenShort>>>,
 }
+
+/// Called when a model finds no room, so that whoever keeps idle ones lets them go.
+type WhenShort = Box<dyn Fn() + Send + Sync>;
 
 /// Where a model is, once it is loaded.
 #[derive(Default)]
