@@ -32,7 +32,7 @@ pub const MAX_WORK: u64 = 1 << 24;
 /// Upper bounds of what the referee needs for any element of an op, of its virtual layer where it has one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Cost {
-    /// Bytes of the chunks that it reads, each with its whole path.
+    /// Bytes of the chunks that it reads, with their paths.
     pub witness_bytes: u64,
     /// Multiplications, additions and function calls.
     pub work: u64,
@@ -49,13 +49,14 @@ const CHUNK_BYTES: u64 = 1024;
 const HASH_BYTES: u64 = 32;
 
 /// Witness bytes of `runs` separate contiguous reads of `elements` each from a tensor of `shape`: a run may begin
-/// with the last element of a chunk, and every chunk comes with a whole path.
+/// with the last element of a chunk, and comes with a whole path on either side if it has several chunks.
 fn reads(shape: Shape, runs: u64, elements: u64) -> u64 {
     let chunks = shape.bytes().div_ceil(CHUNK_BYTES).max(1);
     let path = u64::from(chunks.next_power_of_two().trailing_zeros()) * HASH_BYTES;
     let after_first = elements.saturating_sub(1).saturating_mul(shape.dtype.bytes());
     let touched = after_first.div_ceil(CHUNK_BYTES).saturating_add(1).min(chunks);
-    runs.saturating_mul(touched).saturating_mul(CHUNK_BYTES + path)
+    let paths = if touched > 1 { 2 * path } else { path };
+    runs.saturating_mul(touched.saturating_mul(CHUNK_BYTES).saturating_add(paths))
 }
 
 /// As [`reads`], of an activation of this width in the longest job there is.

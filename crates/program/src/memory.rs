@@ -2,8 +2,10 @@
 //! outputs fill any machine. The bounds here are of what a dispute needs, where the outputs of all ops of one layer are
 //! held at once.
 
+use std::collections::BTreeSet;
+
 use crate::shapes::OutputType;
-use crate::{Dtype, JobInput, LinearKind, Manifest, OpKind, Operand, RowSpace};
+use crate::{Dtype, JobInput, LinearKind, Manifest, OpKind, Operand, RowSpace, TensorSpec};
 
 const FLOAT: u64 = size_of::<f32>() as u64;
 
@@ -20,39 +22,60 @@ pub const MAX_JOB_MEMORY: u64 = 8 << 30;
 
 /// An engine may pad a matrix to a multiple of this many columns.
 const PADDED_COLUMNS: u64 = 32;
-/// Elements to a group up to which an engine may pad an int8 matrix.
-const PADDED_GROUP: u64 = 4;
+/// Elements of an int8 group that an engine may pad to a multiple of this, and up to which it may pad to a multiple of 4.
+const PADDED_GROUP: u64 = 64;
 /// Bytes that a packed tensor may take for alignment and for reads past its end.
 const PACKING_SLACK: u64 = 256;
 /// Elements' worth of memory that an int8 linear map's input takes for each of its elements once it is quantized: two
 /// levels of a byte padded to a word each, and a scale, where groups are of one element.
 const QUANTIZED: u64 = 3;
 
-/// Upper bound of the bytes of all weights and of what an engine makes of them: each tensor may be held as it is and
-/// once as f32, and every linear map packs its matrix anew, since maps of one matrix may differ in their groups and
-/// activations.
+/// Upper bound of the bytes of all weights and of what an engine makes of them: each tensor as it is; as f32 where an op other
+/// than a linear map reads it so, and the largest once more while it is packed; and the matrix of every linear map packed
+/// anew, since maps of one matrix may differ in their groups and activations.
 pub(crate) fn weight_memory(manifest: &Manifest) -> u64 {
-    let stored = manifest.tensors.iter().map(|spec| {
-        let widened = u64::from(spec.rows).saturating_mul(spec.width.into()).saturating_mul(FLOAT);
-        spec.shape().bytes().saturating_add(widened)
-    });
-    let ops = manifest.program.layers.iter().flat_map(|layer| &layer.ops);
-    let packed = ops.filter(|op| matches!(op.kind, OpKind::Linear(_))).flat_map(|op| &op.inputs);
-    let packed = packed.filter_map(|operand| match *operand {
-        Operand::Weight(index) => manifest.tensors.get(index as usize),
+    let weight = |operand: &Operand| match *operand {
+        Operand::Weight(index) => Some(index),
+        _ => None,
+    };
+    let tensor = |operand: &Operand| manifest.tensors.get(weight(operand)? as usize);
+    let stored = manifest.tensors.iter().map(|spec| spec.shape().bytes());
+    let packing = manifest.tensors.iter().map(widened).max();
+    let ops = || manifest.program.layers.iter().flat_map(|layer| &layer.ops);
+    // However many ops read such a tensor, it is kept once.
+    let kept = ops().filter(|op| !matches!(op.kind, OpKind::Linear(_) | OpKind::Gather));
+    let kept: BTreeSet<u32> = kept.flat_map(|op| &op.inputs).filter_map(weight).collect();
+    let kept = kept.into_iter().filter_map(|index| manifest.tensors.get(index as usize)).map(widened);
+    let maps = ops().filter_map(|op| match op.kind {
+        OpKind::Linear(kind) => Some((kind, op)),
         _ => None,
     });
-    let packed = packed.map(|spec| {
-        let rows = u64::from(spec.rows).next_multiple_of(PADDED_COLUMNS);
-        // Levels take a byte, and up to a word each where groups are short; all else is held as f32, and a scale beside
-        // what its group's sum starts at.
-        let bytes = match spec.dtype {
-            Dtype::I8 => PADDED_GROUP,
-            _ => 2 * FLOAT,
-        };
-        rows.saturating_mul(spec.width.into()).saturating_mul(bytes).saturating_add(PACKING_SLACK)
-    });
-    stored.chain(packed).fold(0, u64::saturating_add)
+    let packed =
+        maps.flat_map(|(kind, op)| op.inputs.iter().filter_map(tensor).map(move |spec| packed(kind, spec)));
+    stored.chain(packing).chain(kept).chain(packed).fold(0, u64::saturating_add)
+}
+
+/// Bytes of a tensor's elements as f32.
+fn widened(spec: &TensorSpec) -> u64 {
+    u64::from(spec.rows).saturating_mul(spec.width.into()).saturating_mul(FLOAT)
+}
+
+/// Bytes of a linear map's matrix, scales or bias as an engine packs them: levels by the byte, in padded groups; all else as
+/// f32, and beside each scale what its group's sum starts at.
+fn packed(kind: LinearKind, spec: &TensorSpec) -> u64 {
+    let rows = u64::from(spec.rows).next_multiple_of(PADDED_COLUMNS);
+    let width = u64::from(spec.width);
+    let row = match kind {
+        LinearKind::Int8 { group, .. } if spec.dtype == Dtype::I8 => {
+            let group = u64::from(group);
+            let padded = group.next_multiple_of(group.next_multiple_of(4).min(PADDED_GROUP));
+            width / group * padded
+        }
+        LinearKind::Int8 { .. } => width * 2 * FLOAT,
+        LinearKind::F32 => width * FLOAT,
+    };
+    // Beside each row there may be what its sum starts at, where there is no bias too.
+    rows.saturating_mul(row.saturating_add(FLOAT)).saturating_add(PACKING_SLACK)
 }
 
 /// Elements that a token, and a sequence, adds to what one layer's ops and its input hold.

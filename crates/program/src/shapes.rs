@@ -352,9 +352,10 @@ impl Inputs<'_> {
             return Err(OpError::KvHeads { heads, kv_heads });
         }
         let key = Self::heads(kv_heads, head_dim)?;
+        let output = self.rows_of(0, query)?;
         self.rows_of(1, key)?;
         self.rows_of(2, key)?;
-        self.rows_of(0, query)
+        Ok(output)
     }
 
     /// Rows of tokens that become rows of another sort.

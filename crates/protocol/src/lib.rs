@@ -58,4 +58,4 @@ pub use reveals::{RevealKey, RevealTarget, Reveals};
 pub use strategy::{TensorData, TraceError, TraceSource};
 pub use time::ServiceTime;
 pub use void::{MAX_REASON_BYTES, VoidStatement};
-pub use witness::{Witness, WitnessChunk, WitnessFormError};
+pub use witness::{Witness, WitnessFormError, WitnessRun};

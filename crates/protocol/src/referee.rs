@@ -15,7 +15,7 @@ use gainsay_program::{ElementError, Missing, OpPlace, Oracle, Scope, TensorRef, 
 use crate::{
     case::Case,
     dispute::Verdict,
-    witness::{Witness, WitnessChunk},
+    witness::{Witness, WitnessRun},
 };
 
 /// The commitments that bind what an op of one layer reads: what the worker revealed, what the claim holds for
@@ -148,16 +148,8 @@ pub fn judge(
     claimed: [u8; 4],
     witness: &Witness,
 ) -> Result<Judgement, WitnessFault> {
-    for chunk in witness.chunks() {
-        let tensor = chunk.tensor;
-        let (_, shape) = commitments.find(tensor).ok_or(WitnessFault::UnknownTensor(tensor))?;
-        if shape.chunk_len(chunk.opening.chunk) != Some(chunk.opening.bytes.len()) {
-            let fault = TreeError::NoSuchChunk { chunk: chunk.opening.chunk, chunks: shape.chunks() };
-            return Err(WitnessFault::Opening { tensor, chunk: chunk.opening.chunk, fault });
-        }
-    }
-    for chunk in witness.chunks() {
-        check_opening(commitments, chunk)?;
+    for run in witness.runs() {
+        check_opening(commitments, run)?;
     }
     let case = commitments.case();
     let mut opened = OpenedChunks::new(witness);
@@ -167,46 +159,50 @@ pub fn judge(
             _ => WitnessFault::NoSuchElement { place, element: index },
         })?;
     if let Some(unread) = opened.first_unread() {
-        return Err(WitnessFault::Unneeded { tensor: unread.tensor, chunk: unread.opening.chunk });
+        return Err(WitnessFault::Unneeded { tensor: unread.0, chunk: unread.1 });
     }
     let verdict = if recomputed == claimed { Verdict::WorkerWins } else { Verdict::ChallengerWins };
     Ok(Judgement { recomputed, verdict })
 }
 
-fn check_opening(commitments: &Commitments<'_>, chunk: &WitnessChunk) -> Result<(), WitnessFault> {
-    let tensor = chunk.tensor;
+fn check_opening(commitments: &Commitments<'_>, run: &WitnessRun) -> Result<(), WitnessFault> {
+    let tensor = run.tensor;
     let (commitment, shape) = commitments.find(tensor).ok_or(WitnessFault::UnknownTensor(tensor))?;
-    verify_opening(commitment, shape, &chunk.opening).map_err(|fault| WitnessFault::Opening {
+    verify_opening(commitment, shape, &run.opening).map_err(|fault| WitnessFault::Opening {
         tensor,
-        chunk: chunk.opening.chunk,
+        chunk: run.opening.chunk,
         fault,
     })
 }
 
 /// Reads from the chunks of a witness, and notes which were read.
 struct OpenedChunks<'a> {
-    chunks: &'a [WitnessChunk],
-    read: Vec<bool>,
-    /// Where the last read was answered: most reads stay in a chunk.
-    last: usize,
+    runs: &'a [WitnessRun],
+    /// Of each run, which of its chunks were read.
+    read: Vec<Vec<bool>>,
 }
 
 impl<'a> OpenedChunks<'a> {
     fn new(witness: &'a Witness) -> Self {
-        Self { chunks: witness.chunks(), read: vec![false; witness.chunks().len()], last: 0 }
+        let unread = |run: &WitnessRun| vec![false; run.opening.bytes.len().div_ceil(CHUNK_BYTES)];
+        Self { runs: witness.runs(), read: witness.runs().iter().map(unread).collect() }
     }
 
-    fn first_unread(&self) -> Option<&'a WitnessChunk> {
-        self.read.iter().position(|read| !read).map(|index| &self.chunks[index])
+    fn first_unread(&self) -> Option<(TensorRef, u64)> {
+        self.runs.iter().zip(&self.read).find_map(|(run, read)| {
+            let index = read.iter().position(|read| !read)?;
+            Some((run.tensor, run.opening.chunk + index as u64))
+        })
     }
 
+    /// The bytes of a chunk.
     fn find(&mut self, tensor: TensorRef, chunk: u64) -> Option<&'a [u8]> {
-        let key = |held: &WitnessChunk| (held.tensor, held.opening.chunk);
-        if self.chunks.get(self.last).map(key) != Some((tensor, chunk)) {
-            self.last = self.chunks.binary_search_by_key(&(tensor, chunk), key).ok()?;
-        }
-        self.read[self.last] = true;
-        Some(&self.chunks[self.last].opening.bytes)
+        let after = self.runs.partition_point(|run| (run.tensor, run.opening.chunk) <= (tensor, chunk));
+        let index = after.checked_sub(1)?;
+        let run = self.runs.get(index).filter(|run| run.tensor == tensor)?;
+        let in_run = usize::try_from(chunk - run.opening.chunk).ok()?;
+        *self.read[index].get_mut(in_run)? = true;
+        run.opening.bytes.chunks(CHUNK_BYTES).nth(in_run)
     }
 }
 

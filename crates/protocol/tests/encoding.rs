@@ -11,7 +11,7 @@ use gainsay_program::{
 use gainsay_protocol::{
     Action, Cause, Choice, Claim, ClaimReceipt, Closing, Dispute, DisputeTerms, Equivocation, Event,
     EvidenceBundle, EvidenceEntry, Job, JobId, LeaseId, Open, Outcome, Record, Reveal, RevealContent,
-    RevealKey, Reveals, ServiceTime, SignedMove, Verdict, VoidStatement, Witness, WitnessChunk,
+    RevealKey, Reveals, ServiceTime, SignedMove, Verdict, VoidStatement, Witness, WitnessRun,
     strategy::first_difference,
     toy::{Credentials, Fault, GameOptions, HonestChallenger, HonestWorker, Player, Random, play, zoo},
 };
@@ -67,13 +67,13 @@ fn witness() -> Witness {
     let place = OpPlace { layer: 7, scope: Scope::Layer, op: 1 };
     let chunk = |tensor, chunk| {
         let path: Vec<ChainingValue> = vec![hash(0x50)];
-        WitnessChunk { tensor, opening: Opening { chunk, bytes: vec![9, 8], path } }
+        WitnessRun { tensor, opening: Opening { chunk, bytes: vec![9, 8], path } }
     };
     Witness::new(vec![
         chunk(TensorRef::Op(place), 2),
         chunk(TensorRef::LayerOutput(6), 0),
         chunk(TensorRef::Weight(3), 1),
-        chunk(TensorRef::Weight(3), 2),
+        chunk(TensorRef::Weight(3), 3),
     ])
     .unwrap()
 }
@@ -377,13 +377,16 @@ fn signed_moves_round_trip_and_unknown_tags_are_refused() {
 
 #[test]
 fn a_witness_out_of_order_twice_or_too_large_is_none() {
-    let chunks = witness().chunks().to_vec();
+    let chunks = witness().runs().to_vec();
     let reversed: Vec<_> = chunks.iter().rev().cloned().collect();
     assert!(Witness::new(reversed).is_err());
     assert!(Witness::new(vec![chunks[0].clone(), chunks[0].clone()]).is_err());
-    let huge = (0..5_000).map(|chunk| {
-        let opening = Opening { chunk, bytes: vec![0; 1024], path: Vec::new() };
-        WitnessChunk { tensor: TensorRef::Weight(0), opening }
+    let mut touching = chunks.clone();
+    touching[3].opening.chunk = 2;
+    assert!(Witness::new(touching).is_err(), "what touches is opened together");
+    let huge = (0..5_000).map(|index| {
+        let opening = Opening { chunk: 2 * index, bytes: vec![0; 1024], path: Vec::new() };
+        WitnessRun { tensor: TensorRef::Weight(0), opening }
     });
     assert!(Witness::new(huge.collect()).is_err(), "five megabytes are more than any element needs");
 }

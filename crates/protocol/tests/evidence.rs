@@ -188,8 +188,8 @@ fn a_witness_names_op_outputs_of_the_layer_weights_and_the_layer_below_alone() {
     let (_, entries, _) = convicted(&keys, false);
     let Some(SignedMove::Choice(signed)) = &entries.last().unwrap().signed_move else { panic!() };
     let gainsay_protocol::Action::Prove { witness, .. } = &signed.body.action else { panic!() };
-    assert!(!witness.chunks().is_empty());
-    for chunk in witness.chunks() {
+    assert!(!witness.runs().is_empty());
+    for chunk in witness.runs() {
         match chunk.tensor {
             TensorRef::Op(place) => assert_eq!(place.layer, 1),
             TensorRef::LayerOutput(layer) => assert_eq!(layer, 0),

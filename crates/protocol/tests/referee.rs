@@ -4,7 +4,7 @@
 use gainsay_commitment::TensorCommitment;
 use gainsay_program::{OpPlace, Scope, TensorRef};
 use gainsay_protocol::{
-    TraceSource, Verdict, Witness, WitnessChunk, WitnessFault, judge,
+    TraceSource, Verdict, Witness, WitnessFault, WitnessRun, judge,
     referee::Commitments,
     strategy::build_witness,
     toy::{Fault, Fixture, ToyRun, zoo},
@@ -66,8 +66,8 @@ fn the_right_bytes_confirm_the_claim_and_any_other_bytes_convict_it() {
 #[test]
 fn a_witness_that_lacks_any_one_chunk_decides_nothing() {
     for_every_op(|commitments, place, element, value, witness, _| {
-        for index in 0..witness.chunks().len() {
-            let mut chunks = witness.chunks().to_vec();
+        for index in 0..witness.runs().len() {
+            let mut chunks = witness.runs().to_vec();
             chunks.remove(index);
             let fault =
                 judge(commitments, place, element, value, &Witness::new(chunks).unwrap()).unwrap_err();
@@ -82,12 +82,12 @@ fn a_witness_with_a_chunk_too_many_decides_nothing() {
         // A weight that opens well, but that this element does not read.
         let spare = (0..).find_map(|index| {
             let tensor = TensorRef::Weight(index);
-            let used = witness.chunks().iter().any(|chunk| chunk.tensor == tensor);
+            let used = witness.runs().iter().any(|chunk| chunk.tensor == tensor);
             let data = run.tensor(tensor).ok()?;
             let opening = data.tree.open(&data.bytes, 0)?;
-            (!used).then_some(WitnessChunk { tensor, opening })
+            (!used).then_some(WitnessRun { tensor, opening })
         });
-        let mut chunks = witness.chunks().to_vec();
+        let mut chunks = witness.runs().to_vec();
         chunks.push(spare.unwrap());
         chunks.sort_by_key(|chunk| (chunk.tensor, chunk.opening.chunk));
         let fault = judge(commitments, place, element, value, &Witness::new(chunks).unwrap()).unwrap_err();
@@ -98,8 +98,8 @@ fn a_witness_with_a_chunk_too_many_decides_nothing() {
 #[test]
 fn forged_bytes_paths_chunks_and_tensors_do_not_open() {
     for_every_op(|commitments, place, element, value, witness, _| {
-        let forge = |change: &dyn Fn(&mut WitnessChunk)| {
-            let mut chunks = witness.chunks().to_vec();
+        let forge = |change: &dyn Fn(&mut WitnessRun)| {
+            let mut chunks = witness.runs().to_vec();
             change(&mut chunks[0]);
             chunks.sort_by_key(|chunk| (chunk.tensor, chunk.opening.chunk));
             let Ok(witness) = Witness::new(chunks) else { return };

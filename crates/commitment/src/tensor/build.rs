@@ -1,6 +1,8 @@
 //! What a prover keeps of a tensor.
 
-use super::verify::{parents, siblings};
+use std::ops::Range;
+
+use super::verify::{outer_nodes, parents};
 use super::{
     CHUNK_BYTES, NodeAddress, NodeHash, Opening, TreeShape, chunk_node, root_node, tensor_commitment,
 };
@@ -66,20 +68,19 @@ impl TensorTree {
     /// Opens a chunk of `tensor`, the bytes that the tree was built from. `None` past the last chunk or where
     /// the length shows that these are other bytes.
     pub fn open(&self, tensor: &[u8], chunk: u64) -> Option<Opening> {
-        if tensor.len() as u64 != self.shape.bytes() {
-            return None;
-        }
-        let range = self.shape.chunk_range(chunk)?;
-        let bytes = tensor[range.start as usize..range.end as usize].to_vec();
-        Some(Opening { chunk, bytes, path: self.path(chunk)? })
+        self.open_run(tensor, chunk..chunk.checked_add(1)?)
     }
 
-    /// The siblings that lead from a chunk to the root, or `None` past the last chunk.
-    pub fn path(&self, chunk: u64) -> Option<Vec<ChainingValue>> {
-        if chunk >= self.shape.chunks() {
+    /// Opens consecutive chunks together. `None` for no chunk, past the last one, or where the length shows that these are
+    /// other bytes.
+    pub fn open_run(&self, tensor: &[u8], run: Range<u64>) -> Option<Opening> {
+        if tensor.len() as u64 != self.shape.bytes() || run.is_empty() {
             return None;
         }
-        siblings(self.shape, chunk).map(|sibling| self.inner(sibling.address)).collect()
+        let (first, last) = (self.shape.chunk_range(run.start)?, self.shape.chunk_range(run.end - 1)?);
+        let bytes = tensor[first.start as usize..last.end as usize].to_vec();
+        let path = outer_nodes(self.shape, run.clone()).into_iter().map(|node| self.inner(node));
+        Some(Opening { chunk: run.start, bytes, path: path.collect::<Option<_>>()? })
     }
 
     fn inner(&self, node: NodeAddress) -> Option<ChainingValue> {

@@ -1,5 +1,7 @@
 //! What a verifier checks: revealed nodes, revealed chunks, opened chunks.
 
+use std::ops::Range;
+
 use super::{CHUNK_BYTES, NodeAddress, TreeShape, chunk_node, parent_node, root_node, tensor_commitment};
 use crate::encoding::{DecodeError, Decoder, Encoder};
 use crate::hash::{ChainingValue, TensorCommitment};
@@ -118,20 +120,30 @@ pub fn verify_chunk(shape: TreeShape, index: u64, expected: NodeHash, bytes: &[u
     }
 }
 
-/// A chunk with the siblings that lead from it to the commitment.
+/// Consecutive chunks of a tensor, one or more, with the nodes that lead from them to the commitment. A run of chunks needs
+/// one path on either side, however long it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Opening {
-    /// Which chunk of the tensor.
+    /// The first of the chunks.
     pub chunk: u64,
-    /// Its bytes: 1 KiB, fewer at the tensor's end.
+    /// Their bytes: 1 KiB each, fewer at the tensor's end.
     pub bytes: Vec<u8>,
-    /// Siblings from the chunk upwards; levels where the node has none are left out.
+    /// The siblings on the left and on the right of the run and of its ancestors, from the chunks upwards, left before right;
+    /// levels where there is none are left out.
     pub path: Vec<ChainingValue>,
 }
 
 impl Opening {
-    /// Height of the tallest tree: 2^64 bytes.
-    const MAX_PATH: usize = 54;
+    /// Bytes of the longest run.
+    pub const MAX_BYTES: usize = 4 << 20;
+    /// Height of the tallest tree, 2^64 bytes, on both sides.
+    const MAX_PATH: usize = 2 * 54;
+
+    /// The chunks that so many bytes are, whatever the tensor's length; `None` past the last chunk of any tensor.
+    pub fn chunks(&self) -> Option<Range<u64>> {
+        let count = self.bytes.len().div_ceil(CHUNK_BYTES).max(1) as u64;
+        Some(self.chunk..self.chunk.checked_add(count)?)
+    }
 
     /// Appends chunk index, bytes and path.
     pub fn encode(&self, encoder: &mut Encoder) {
@@ -147,7 +159,7 @@ impl Opening {
     pub fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             chunk: decoder.u64()?,
-            bytes: decoder.bytes(CHUNK_BYTES)?,
+            bytes: decoder.bytes(Self::MAX_BYTES)?,
             path: decoder.list(Self::MAX_PATH, Decoder::hash)?,
         })
     }
@@ -156,50 +168,72 @@ impl Opening {
 /// Checks that an opening belongs to the tensor of this commitment and shape.
 ///
 /// # Errors
-/// No such chunk, bytes or a path of another length than the shape gives it, or another root.
+/// No such chunks, bytes or a path of another length than the shape gives them, or another root.
 pub fn verify_opening(
     commitment: TensorCommitment,
     shape: TreeShape,
     opening: &Opening,
 ) -> Result<(), TreeError> {
-    check_chunk_length(shape, opening.chunk, &opening.bytes)?;
-    let expected = siblings(shape, opening.chunk).count();
+    let run = check_run_length(shape, opening)?;
+    let expected = outer_nodes(shape, run.clone()).len();
     if expected != opening.path.len() {
         return Err(TreeError::PathLength { expected, found: opening.path.len() });
     }
-    let Some((top, below)) = opening.path.split_last() else {
+    if shape.height() == 0 {
         return check(tensor_commitment(&opening.bytes) == commitment);
-    };
-    let mut node = chunk_node(opening.chunk, &opening.bytes);
-    let mut sides = siblings(shape, opening.chunk);
-    for (sibling, side) in below.iter().zip(&mut sides) {
-        let (left, right) = side.order(node, *sibling);
-        node = parent_node(&left, &right);
     }
-    let side = sides.next().expect("there are as many siblings as path nodes, and one is left");
-    let (left, right) = side.order(node, *top);
-    check(root_node(&left, &right) == commitment)
-}
-
-/// A sibling on the way from a chunk to the root.
-pub(super) struct Sibling {
-    /// Where it is; may be a longer name of a lower node.
-    pub(super) address: NodeAddress,
-}
-
-impl Sibling {
-    /// The pair in tree order; a sibling at an even position stands left.
-    fn order(&self, node: ChainingValue, sibling: ChainingValue) -> (ChainingValue, ChainingValue) {
-        if self.address.index.is_multiple_of(2) { (sibling, node) } else { (node, sibling) }
+    let chunks = run.clone().zip(opening.bytes.chunks(CHUNK_BYTES));
+    let mut level: Vec<ChainingValue> = chunks.map(|(index, bytes)| chunk_node(index, bytes)).collect();
+    let (mut first, mut path) = (run.start, opening.path.iter());
+    for height in 0..shape.height() {
+        if first % 2 == 1 {
+            level.splice(0..0, path.next().copied());
+            first -= 1;
+        }
+        let end = first + level.len() as u64;
+        if end % 2 == 1 && end < shape.count(height) {
+            level.extend(path.next());
+        }
+        if let ([left, right], true) = (&level[..], height + 1 == shape.height()) {
+            return check(root_node(left, right) == commitment);
+        }
+        level = parents(&level);
+        first /= 2;
     }
+    // The level below the root has two nodes, and the siblings have completed it.
+    Err(TreeError::HashMismatch)
 }
 
-/// The siblings of a chunk and of its ancestors, bottom up, without the levels where there is none.
-pub(super) fn siblings(shape: TreeShape, chunk: u64) -> impl Iterator<Item = Sibling> {
-    (0..shape.height()).filter_map(move |height| {
-        let index = (chunk >> height) ^ 1;
-        (index < shape.count(height)).then_some(Sibling { address: NodeAddress { height, index } })
-    })
+/// The nodes beside a run of chunks and beside its ancestors, bottom up, left before right: what its path holds. A node may
+/// have a longer name here than its own.
+pub(super) fn outer_nodes(shape: TreeShape, run: Range<u64>) -> Vec<NodeAddress> {
+    let Range { start: mut first, mut end } = run;
+    let mut outer = Vec::new();
+    for height in 0..shape.height() {
+        if first % 2 == 1 {
+            first -= 1;
+            outer.push(NodeAddress { height, index: first });
+        }
+        if end % 2 == 1 && end < shape.count(height) {
+            outer.push(NodeAddress { height, index: end });
+        }
+        (first, end) = (first / 2, end.div_ceil(2));
+    }
+    outer
+}
+
+/// The chunks of an opening, where its bytes are as many as these have in the tensor.
+fn check_run_length(shape: TreeShape, opening: &Opening) -> Result<Range<u64>, TreeError> {
+    let no_such_chunk = TreeError::NoSuchChunk { chunk: opening.chunk, chunks: shape.chunks() };
+    let run = opening.chunks().ok_or(no_such_chunk)?;
+    let first = shape.chunk_range(run.start).ok_or(no_such_chunk)?;
+    let last = shape.chunk_range(run.end.min(shape.chunks()) - 1).ok_or(no_such_chunk)?;
+    let (expected, found) = ((last.end - first.start) as usize, opening.bytes.len());
+    if expected == found && run.end <= shape.chunks() {
+        Ok(run)
+    } else {
+        Err(TreeError::ChunkLength { expected, found })
+    }
 }
 
 fn check_chunk_length(shape: TreeShape, chunk: u64, bytes: &[u8]) -> Result<(), TreeError> {

@@ -353,3 +353,59 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A run is opened by one path on either side, and by nothing else than its own bytes, place and path.
+    #[test]
+    fn runs_of_chunks_open_together(
+        size in lengths(), picks in any::<[prop::sample::Index; 2]>(), place in any::<prop::sample::Index>(), bit in 0u32..8,
+    ) {
+        let tensor = tensor(size);
+        let tree = TensorTree::new(&tensor);
+        let shape = tree.shape();
+        let [a, b] = picks.map(|pick| pick.index(shape.chunks() as usize) as u64);
+        let run = a.min(b)..a.max(b) + 1;
+        let honest = tree.open_run(&tensor, run.clone()).expect("in range");
+        prop_assert_eq!(honest.chunks(), Some(run.clone()));
+        prop_assert!(honest.path.len() <= 2 * usize::from(shape.height()));
+        let check = |opening: &Opening| verify_opening(tree.commitment(), shape, opening);
+        prop_assert_eq!(check(&honest), Ok(()));
+
+        if !honest.bytes.is_empty() {
+            let mut wrong = honest.clone();
+            wrong.bytes[place.index(honest.bytes.len())] ^= 1 << bit;
+            prop_assert_eq!(check(&wrong), Err(TreeError::HashMismatch));
+        }
+        for level in 0..honest.path.len() {
+            let mut wrong = honest.clone();
+            let mut node = wrong.path[level].to_bytes();
+            node[7] ^= 1 << bit;
+            wrong.path[level] = node.into();
+            prop_assert_eq!(check(&wrong), Err(TreeError::HashMismatch));
+            wrong.path.remove(level);
+            prop_assert!(check(&wrong).is_err(), "a node left out");
+        }
+        for chunk in [run.start + 1, run.start.wrapping_sub(1), run.end, u64::MAX] {
+            prop_assert!(check(&Opening { chunk, ..honest.clone() }).is_err(), "opened at {}", chunk);
+        }
+        let longer = Opening { bytes: [&honest.bytes[..], &[0; CHUNK_BYTES]].concat(), ..honest.clone() };
+        prop_assert!(check(&longer).is_err(), "a chunk too many");
+        let shorter = Opening { bytes: honest.bytes[..honest.bytes.len() / 2].to_vec(), ..honest.clone() };
+        prop_assert!(honest.bytes.is_empty() || check(&shorter).is_err(), "half of the bytes");
+        let mut encoder = gainsay_commitment::Encoder::new();
+        honest.encode(&mut encoder);
+        let bytes = encoder.into_bytes();
+        prop_assert_eq!(Opening::decode(&mut gainsay_commitment::Decoder::new(&bytes)), Ok(honest));
+    }
+}
+
+#[test]
+fn a_run_needs_chunks_that_exist() {
+    let tensor = tensor(5 * KIB);
+    let tree = TensorTree::new(&tensor);
+    assert_eq!(tree.open_run(&tensor, 2..2), None);
+    assert_eq!(tree.open_run(&tensor, 3..6), None);
+    assert_eq!(tree.open_run(&tensor[1..], 0..1), None);
+    let whole = tree.open_run(&tensor, 0..5).expect("in range");
+    assert!(whole.path.is_empty(), "a whole tensor needs no path");
+}

@@ -8,6 +8,7 @@ use gainsay_program::{
 use proptest::prelude::*;
 
 use crate::common::assert_agrees;
+use crate::witness_table;
 
 fn decoder_options() -> impl Strategy<Value = DecoderOptions> {
     let arithmetic = prop_oneof![Just(ArithmeticProfile::ExactF32V1), Just(ArithmeticProfile::ExactInt8V1)];
@@ -223,4 +224,16 @@ fn a_request_fits_the_model_for_every_answer_that_it_allows() {
         StopRules::max_tokens(0).check().map_err(|error| matches!(error, RequestError::OutOfRange { .. })),
         Err(true)
     );
+}
+
+/// What a dispute may cost: a change of formats that breaks it must show.
+#[test]
+fn witnesses_and_moves_of_a_large_model_stay_within_their_bounds() {
+    for row in witness_table::rows() {
+        assert!(row.sample <= 5 * witness_table::VOCABULARY, "{row:?}");
+        assert!(row.largest_but_sample() <= gainsay_program::MAX_WITNESS_BYTES, "{row:?}");
+        if row.tokens <= 2048 {
+            assert!(row.largest_but_sample() <= 256 << 10 && row.moves <= 8, "{row:?}");
+        }
+    }
 }

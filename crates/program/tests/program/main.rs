@@ -11,3 +11,4 @@ mod parity;
 mod real_model;
 mod validation;
 mod weights;
+mod witness_table;

@@ -325,10 +325,10 @@ fn weights_that_grow_when_they_are_packed_are_refused() {
         let ops = [gather(0)].into_iter().chain(linears).chain([pool(0)]).collect();
         manifest(&[(Dtype::F32, 1, 1 << 18), (Dtype::F32, 1, 1 << 18)], ops)
     };
-    let model = many(1023).validate().expect("just below 64 GiB");
-    assert_eq!(model.weight_memory(), (4 << 20) + 1023 * ((64 << 20) + 256));
+    let model = many(2047).validate().expect("just below 64 GiB");
+    assert_eq!(model.weight_memory(), (3 << 20) + 2047 * ((32 << 20) + 128 + 256));
     assert!(model.weight_memory() <= MAX_WEIGHT_MEMORY);
-    assert!(matches!(many(1024).validate(), Err(ManifestError::WeightMemory { .. })));
+    assert!(matches!(many(2048).validate(), Err(ManifestError::WeightMemory { .. })));
 }
 
 #[test]
@@ -404,4 +404,19 @@ proptest! {
             }
         }
     }
+}
+
+/// A model that people run must not be refused for what nobody holds: an engine keeps int8 levels as bytes.
+#[test]
+fn an_int8_model_of_eight_billion_weights_fits() {
+    const LEVELS: u64 = 32 * (2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 14_336 * 4096);
+    const MAPS: usize = 16;
+    let rows = (LEVELS / 4096 / MAPS as u64) as u32;
+    let activation_bits = gainsay_program::ActivationBits::Sixteen;
+    let kind = OpKind::Linear(LinearKind::Int8 { group: 128, activation_bits });
+    let int8 = op(kind, &[Operand::Op(0), Operand::Weight(1), Operand::Weight(2)]);
+    let ops = [gather(0)].into_iter().chain(vec![int8; MAPS]).chain([pool(0)]).collect();
+    let model = manifest(&[(Dtype::Bf16, 1, 4096), (Dtype::I8, rows, 4096), (Dtype::F32, rows, 32)], ops);
+    let packed = model.validate().expect("it fits").weight_memory();
+    assert!((LEVELS..2 * LEVELS).contains(&packed), "{packed} bytes for {LEVELS} levels");
 }

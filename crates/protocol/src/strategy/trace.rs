@@ -8,7 +8,7 @@ use gainsay_program::{Missing, OpPlace, Oracle, TensorRef, element};
 use super::StrategyError;
 use crate::{
     case::Case,
-    witness::{Witness, WitnessChunk},
+    witness::{Witness, WitnessRun},
 };
 
 /// A tensor's bytes and the tree over them. Cheap to clone.
@@ -100,20 +100,33 @@ pub fn build_witness(
         return Err(failure.into());
     }
     let value = value?;
-    let mut chunks = Vec::with_capacity(touched.len());
+    let mut opened = Vec::new();
     let mut held: Option<(TensorRef, TensorData)> = None;
-    for (tensor, chunk) in touched {
+    for (tensor, run) in runs(touched) {
         let data = match held.take() {
             Some((same, data)) if same == tensor => data,
             _ => trace.tensor(tensor)?,
         };
         let missing =
-            || Missing::new(tensor, &(chunk * CHUNK_BYTES as u64..(chunk + 1) * CHUNK_BYTES as u64));
-        let opening = data.tree.open(&data.bytes, chunk).ok_or_else(|| TraceError::new(tensor, missing()))?;
-        chunks.push(WitnessChunk { tensor, opening });
+            || Missing::new(tensor, &(run.start * CHUNK_BYTES as u64..run.end * CHUNK_BYTES as u64));
+        let opening = data.tree.open_run(&data.bytes, run.clone());
+        let opening = opening.ok_or_else(|| TraceError::new(tensor, missing()))?;
+        opened.push(WitnessRun { tensor, opening });
         held = Some((tensor, data));
     }
-    Ok((value, Witness::new(chunks)?))
+    Ok((value, Witness::new(opened)?))
+}
+
+/// Chunks that follow each other, put together.
+fn runs(touched: BTreeSet<(TensorRef, u64)>) -> Vec<(TensorRef, Range<u64>)> {
+    let mut runs: Vec<(TensorRef, Range<u64>)> = Vec::new();
+    for (tensor, chunk) in touched {
+        match runs.last_mut() {
+            Some((same, run)) if *same == tensor && run.end == chunk => run.end += 1,
+            _ => runs.push((tensor, chunk..chunk + 1)),
+        }
+    }
+    runs
 }
 
 /// Reads from a trace, and notes which chunks were read.

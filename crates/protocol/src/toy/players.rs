@@ -8,7 +8,7 @@ use crate::{
     dispute::Dispute,
     moves::{Action, Choice, Reveal, RevealContent, SignedMove},
     strategy::{ChallengerStep, TraceSource, WorkerStep, challenger_next, worker_next},
-    witness::{Witness, WitnessChunk},
+    witness::{Witness, WitnessRun},
 };
 
 /// How a player signs: with a key, or, where nobody verifies, with a name alone.
@@ -306,7 +306,7 @@ fn twisted_action(action: Action, twist: ChallengerTwist, random: &mut Random) -
         return out_of_range(action);
     }
     let Action::Prove { element, witness } = action else { return action };
-    let mut chunks = witness.chunks().to_vec();
+    let mut chunks = witness.runs().to_vec();
     let index = random.below(chunks.len() as u64) as usize;
     match (twist, chunks.get_mut(index)) {
         (ChallengerTwist::DropChunk, Some(_)) => {
@@ -333,9 +333,9 @@ fn twisted_action(action: Action, twist: ChallengerTwist, random: &mut Random) -
 }
 
 /// A chunk beyond the last: of a tensor that exists, at a place that does not.
-fn extra_chunk(chunks: &[WitnessChunk]) -> WitnessChunk {
+fn extra_chunk(chunks: &[WitnessRun]) -> WitnessRun {
     let mut extra = chunks[chunks.len() - 1].clone();
-    extra.opening.chunk += 1;
+    extra.opening.chunk = extra.opening.chunks().map_or(u64::MAX, |run| run.end + 1);
     extra
 }
 
