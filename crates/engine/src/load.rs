@@ -1,5 +1,6 @@
 //! From the bytes of a model's weights to operators that run.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use gainsay_program::{
 
 use crate::error::LoadError;
 use crate::kernels::{
-    Bf16, Binary, Elements, F16, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType,
-    LinearWeights, Quantization, Unary,
+    Binary, Elements, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType, LinearWeights,
+    Quantization, Unary,
 };
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;
@@ -173,8 +174,8 @@ impl Loader<'_> {
         let bias = weights.get(1).map_or_else(Vec::new, |&bias| self.floats(bias));
         let pack = |elements| self.kernels.pack(elements, width as usize, bias);
         match dtype {
-            Dtype::Bf16 => pack(Elements::Bf16(&shorts(bytes).map(Bf16).collect::<Vec<_>>())),
-            Dtype::F16 => pack(Elements::F16(&shorts(bytes).map(F16).collect::<Vec<_>>())),
+            Dtype::Bf16 => pack(Elements::Bf16(bytemuck::cast_slice(&shorts(bytes)))),
+            Dtype::F16 => pack(Elements::F16(bytemuck::cast_slice(&shorts(bytes)))),
             _ => pack(Elements::F32(&self.floats(weights[0]))),
         }
     }
@@ -192,7 +193,11 @@ impl Loader<'_> {
     }
 }
 
-/// Little-endian words of 16 bits.
-fn shorts(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes))
+/// Little-endian words of 16 bits, where they lie if they are aligned.
+fn shorts(bytes: &[u8]) -> Cow<'_, [u16]> {
+    const { assert!(cfg!(target_endian = "little"), "words in memory are as weights have them") };
+    bytemuck::try_cast_slice(bytes).map_or_else(
+        |_| bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect(),
+        Cow::Borrowed,
+    )
 }

@@ -3,9 +3,10 @@
 //! Tests hold all kernels against `arithmetic`, but not on every machine: an instruction may be emulated badly, a processor
 //! may be broken. Small inputs that take every kernel through all its parts are compared with the portable path.
 
+use super::lanes::{Bf16, F16};
 use super::{
-    Bf16, Binary, CausalRows, Elements, F16, Heads, Int8Matrix, Kernels, KvCache, KvLayout, KvType, PagePool,
-    Qkv, Quantization, Rotation, Then, Unary,
+    Binary, CausalRows, Elements, Heads, Int8Matrix, Kernels, KvCache, KvLayout, KvType, PagePool, Qkv,
+    Quantization, Rotation, Then, Unary,
 };
 use crate::options::Simd;
 use gainsay_arithmetic::int8::{ActivationBits, quantize_group};

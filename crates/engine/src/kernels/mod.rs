@@ -43,7 +43,6 @@ pub(crate) use finish::Then;
 pub use float_environment::float_environment_is_default;
 pub(crate) use golden::checked_kernels;
 pub(crate) use int8::{Int8Matrix, Int8Weights, Levels, Quantization};
-pub(crate) use lanes::{Bf16, F16};
 pub(crate) use pack::Elements;
 
 use crate::options::Simd;
