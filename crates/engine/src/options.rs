@@ -32,9 +32,9 @@ pub enum Simd {
     Auto,
     /// None: the scalar functions of `gainsay-arithmetic`, slow.
     Portable,
-    /// AVX2 with FMA.
+    /// AVX2 with FMA and F16C.
     Avx2,
-    /// AVX2 with FMA, and AVX-VNNI for int8.
+    /// AVX2 with FMA and F16C, and AVX-VNNI for int8.
     AvxVnni,
     /// AVX-512 F, BW, VL and DQ.
     Avx512,

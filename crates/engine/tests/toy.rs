@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use gainsay_arithmetic::int8::ActivationBits;
 use gainsay_commitment::tensor::tensor_commitment;
-use gainsay_engine::{Fault, JobRefusal, LoadError, Model, Options, RunError, Simd};
+use gainsay_engine::{
+    Fault, JobRefusal, LoadError, Model, Options, Progress, RunError, Runner, RunnerOptions, Simd, Trace,
+    Work,
+};
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{ArithmeticProfile, Dtype, JobInput, LinearKind, Op, OpKind, Operand, reference};
 use proptest::prelude::*;
@@ -78,6 +81,28 @@ fn a_job_of_many_batches_is_hashed_as_one() {
     }
 }
 
+/// What a runner makes of jobs of which some join before each step, and the first of which a fault strikes.
+fn serve(model: &Model, jobs: &[JobInput], fault: Fault, rows: usize, joins: &[usize]) -> Vec<Trace> {
+    let options = RunnerOptions { rows_per_step: rows, ..RunnerOptions::default() };
+    let mut runner = Runner::new(model.clone(), options);
+    let mut traces = vec![None; jobs.len()];
+    let mut waiting = jobs.iter().enumerate();
+    let mut joins = joins.iter().cycle();
+    while waiting.len() > 0 || !runner.is_empty() {
+        let join = joins.next().copied().unwrap_or(1).max(usize::from(runner.is_empty()));
+        for (key, job) in waiting.by_ref().take(join) {
+            runner.join_with(key, Work::Encode(job.clone()), (key == 0).then_some(fault)).unwrap();
+        }
+        for progress in runner.step().unwrap() {
+            match progress {
+                Progress::Done { key, trace } => assert!(traces[key].replace(trace).is_none()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    traces.into_iter().map(Option::unwrap).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -85,15 +110,22 @@ proptest! {
     fn neighbours_change_nothing(
         seed in any::<u64>(),
         jobs in prop::collection::vec(prop::collection::vec(1u32..=32, 1..4), 1..12),
+        rows in 1usize..100,
+        joins in prop::collection::vec(0usize..3, 1..20),
     ) {
         let toy = Toy::new(&ToyOptions::default()).unwrap();
         let model = engine(&toy, Simd::Auto, 2);
         let jobs: Vec<JobInput> =
             jobs.iter().enumerate().map(|(i, lengths)| toy.job(seed.wrapping_add(i as u64), lengths)).collect();
         let together = model.run(&jobs, None).unwrap();
-        for (job, trace) in jobs.iter().zip(together) {
-            let alone = model.run(std::slice::from_ref(job), None).unwrap().remove(0);
-            prop_assert_eq!(alone, trace);
+        // The first job of a runner is struck, which is no business of the others.
+        let fault = Fault::FlipBit { layer: 1, op: 2, element: seed, bit: 22 };
+        let served = serve(&model, &jobs, fault, rows, &joins);
+        for (index, (job, trace)) in jobs.iter().zip(together).enumerate() {
+            let alone = |fault| model.run(std::slice::from_ref(job), fault).unwrap().remove(0);
+            prop_assert_eq!(&alone(None), &trace);
+            let expected = if index == 0 { alone(Some(&fault)) } else { trace };
+            prop_assert_eq!(&served[index], &expected, "{} rows a step, joins {:?}", rows, joins);
         }
     }
 
