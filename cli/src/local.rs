@@ -21,6 +21,8 @@ pub(crate) struct LocalModel {
     pub(crate) tokenizer: Vec<u8>,
     /// What renders conversations, where the model is one for them.
     pub(crate) template: Option<Vec<u8>>,
+    /// Tokens of the longest sequence that the files allow, where the limit on memory has cut it.
+    pub(crate) cut_from: Option<u32>,
 }
 
 impl LocalModel {
@@ -42,8 +44,8 @@ impl LocalModel {
                 .with_context(|| format!("cannot read the model in {}", dir.display()))?;
             (lower_bert_observed(&files, options, observe).with_context(cannot_use)?, files.tokenizer)
         };
-        let Lowered { manifest, weights, template, .. } = lowered;
-        Ok(LocalModel { manifest, weights, tokenizer, template })
+        let Lowered { manifest, weights, template, cut_from, .. } = lowered;
+        Ok(LocalModel { manifest, weights, tokenizer, template, cut_from })
     }
 
     pub(crate) fn id(&self) -> ModelId {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use gainsay_api::client::Auth;
 use gainsay_program::lowering::{ActivationWidths, LowerOptions};
-use gainsay_program::{ActivationBits, ArithmeticProfile};
+use gainsay_program::{ActivationBits, ArithmeticProfile, KvDtype};
 use indicatif::HumanBytes;
 
 use crate::hub::{Hub, HubId};
@@ -65,6 +65,21 @@ struct LoweringArguments {
     /// Bits of the quantized activations. [default: mixed]
     #[arg(long, value_enum, value_name = "BITS")]
     activation_bits: Option<Bits>,
+    /// Of a language model: type of cached keys and values.
+    #[arg(long, value_enum, default_value = "bf16")]
+    kv_dtype: Cached,
+    /// Of a language model: tokens of the longest sequence, where that is to be less than the model can.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_sequence: Option<u32>,
+}
+
+/// Type of cached keys and values.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Cached {
+    /// Rounded to 16 bits before attention reads them.
+    Bf16,
+    /// As they are.
+    F32,
 }
 
 /// The arithmetic that a model is registered with.
@@ -91,6 +106,15 @@ enum Bits {
 
 impl LoweringArguments {
     fn options(&self, name: String) -> Result<LowerOptions> {
+        let kv_dtype = match self.kv_dtype {
+            Cached::Bf16 => KvDtype::Bf16,
+            Cached::F32 => KvDtype::F32,
+        };
+        Ok(LowerOptions { kv_dtype, max_sequence: self.max_sequence, ..self.linears(name)? })
+    }
+
+    /// The options with what is said about linear layers.
+    fn linears(&self, name: String) -> Result<LowerOptions> {
         if self.arithmetic == Arithmetic::F32 {
             if self.group.is_some() || self.activation_bits.is_some() {
                 bail!("--group and --activation-bits are for --arithmetic int8: f32 quantizes nothing");
@@ -136,6 +160,12 @@ impl AddArguments {
         let manifest = &model.manifest;
         let (tensors, arithmetic) = (manifest.tensors.len(), manifest.arithmetic.name());
         eprintln!("{}: {arithmetic}, {tensors} tensors, {}", manifest.name, HumanBytes(size as u64));
+        if let Some(wanted) = model.cut_from {
+            let longest = manifest.max_sequence;
+            eprintln!(
+                "sequences of up to {longest} tokens, not {wanted}: a layer of longer ones takes too much memory"
+            );
+        }
         Ok(())
     }
 }
@@ -169,7 +199,11 @@ mod tests {
         group: Option<u32>,
         activation_bits: Option<Bits>,
     ) -> Result<LowerOptions> {
-        LoweringArguments { arithmetic, group, activation_bits }.options("m".to_owned())
+        let (kv_dtype, max_sequence) = (Cached::F32, Some(100));
+        let arguments = LoweringArguments { arithmetic, group, activation_bits, kv_dtype, max_sequence };
+        let options = arguments.options("m".to_owned())?;
+        assert_eq!((options.kv_dtype, options.max_sequence), (KvDtype::F32, Some(100)));
+        Ok(LowerOptions { kv_dtype: KvDtype::Bf16, max_sequence: None, ..options })
     }
 
     #[test]

@@ -136,6 +136,8 @@ pub struct Lowered {
     pub transforms: Vec<AppliedTransform>,
     /// The bytes that the manifest's chat template commits to, where it has one.
     pub template: Option<Vec<u8>>,
+    /// Tokens of the longest sequence that files and options allow, where the limit on memory has cut it to less.
+    pub cut_from: Option<u32>,
 }
 
 /// Why a model cannot be lowered.

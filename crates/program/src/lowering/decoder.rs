@@ -80,7 +80,8 @@ pub(crate) fn lower_decoder(
         program: Program { layers },
     };
     let manifest = within_memory(manifest)?.manifest().clone();
-    Ok(Lowered { manifest, weights, transforms, template: None })
+    let cut_from = (manifest.max_sequence < shape.positions).then_some(shape.positions);
+    Ok(Lowered { manifest, weights, transforms, template: None, cut_from })
 }
 
 /// The manifest with its longest sequence cut to what the limit on memory allows.

@@ -56,7 +56,7 @@ pub(crate) fn lower_encoder(
         program: Program { layers },
     };
     let manifest = manifest.validate()?.manifest().clone();
-    Ok(Lowered { manifest, weights, transforms, template: None })
+    Ok(Lowered { manifest, weights, transforms, template: None, cut_from: None })
 }
 
 fn embedding_layer(shape: &EncoderShape, tensors: &mut Tensors<'_>) -> Result<Layer, LowerError> {

@@ -3,9 +3,9 @@
 use gainsay_commitment::tensor::tensor_commitment;
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{
-    ArithmeticProfile, Dtype, JobError, JobField, JobInput, Layer, LinearKind, MAX_SEQUENCE,
-    MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, MAX_WIDTH, Manifest, ManifestError, Op, OpError, OpKind, Operand,
-    Program, TensorSpec,
+    ArithmeticProfile, Dtype, GenerationRequest, GenerationSpec, JobError, JobField, JobInput, KvDtype,
+    Layer, LinearKind, MAX_SEQUENCE, MAX_SEQUENCE_MEMORY, MAX_WEIGHT_MEMORY, MAX_WIDTH, Manifest,
+    ManifestError, Op, OpError, OpKind, Operand, Program, RowCounts, Sampling, StopRules, TensorSpec,
 };
 use proptest::prelude::*;
 
@@ -419,4 +419,45 @@ fn an_int8_model_of_eight_billion_weights_fits() {
     let model = manifest(&[(Dtype::Bf16, 1, 4096), (Dtype::I8, rows, 4096), (Dtype::F32, rows, 32)], ops);
     let packed = model.validate().expect("it fits").weight_memory();
     assert!((LEVELS..2 * LEVELS).contains(&packed), "{packed} bytes for {LEVELS} levels");
+}
+
+/// What an engine pads and keeps twice counts: 33 columns become 64, and a norm's vectors are held as f32 besides.
+#[test]
+fn weights_count_as_they_are_kept() {
+    let linear = op(OpKind::Linear(LinearKind::F32), &[Operand::Op(0), Operand::Weight(1)]);
+    let norm = op(OpKind::LayerNorm { eps: 1e-5 }, &[Operand::Op(1), Operand::Weight(2), Operand::Weight(3)]);
+    let again =
+        op(OpKind::LayerNorm { eps: 1e-5 }, &[Operand::Op(2), Operand::Weight(2), Operand::Weight(3)]);
+    let tensors = [(Dtype::Bf16, 1, 8), (Dtype::Bf16, 33, 8), (Dtype::F32, 1, 33), (Dtype::F32, 1, 33)];
+    let model = manifest(&tensors, vec![gather(0), linear, norm, again, pool(3)]).validate().expect("small");
+    let stored = (8 + 33 * 8) * 2 + (33 + 33) * 4;
+    let (packing, kept) = (33 * 8 * 4, (33 + 33) * 4);
+    let packed = 64 * (8 * 4 + 4) + 256;
+    assert_eq!(model.weight_memory(), stored + packing + kept + packed);
+}
+
+/// A request is held to the answer rows that it may have, a model to one of them.
+#[test]
+fn an_answer_of_many_rows_over_a_wide_vocabulary_is_refused() {
+    let ops = vec![
+        gather(0),
+        op(OpKind::SelectRows, &[Operand::Op(0)]),
+        op(OpKind::Linear(LinearKind::F32), &[Operand::Op(1), Operand::Weight(1)]),
+        op(OpKind::Penalize, &[Operand::Op(2)]),
+        op(OpKind::Sample, &[Operand::Op(3)]),
+    ];
+    const VOCABULARY: u32 = MAX_WIDTH / 2;
+    let mut wide = manifest(&[(Dtype::F32, VOCABULARY, 1), (Dtype::F32, VOCABULARY, 1)], ops);
+    (wide.vocabulary, wide.max_sequence) = (VOCABULARY, 2048);
+    wide.generation = Some(GenerationSpec { stop_ids: vec![2], kv_dtype: KvDtype::F32, template: None });
+    let model = wide.validate().expect("a row of logits is not much");
+    let row = 4 * (2 * u64::from(VOCABULARY) + 2);
+    let rows = |answers| RowCounts { tokens: 5, sequences: 1, answers };
+    assert_eq!(model.batch_memory(rows(7)) - model.batch_memory(rows(6)), row);
+    let check = |max_tokens| {
+        let (sampling, stop) = (Sampling::default(), StopRules::max_tokens(max_tokens));
+        model.check_request(&GenerationRequest { prompt: vec![1], sampling, stop })
+    };
+    assert_eq!(check(2047), Ok(()));
+    assert!(matches!(check(2048), Err(JobError::TooMuchMemory { .. })));
 }
