@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gainsay_protocol::{Amount, Parameters, ParametersError};
+use gainsay_protocol::{Amount, Job, Parameters, ParametersError};
 use gainsay_startup::{Settings, Visitor};
 
 /// The whole configuration of one coordinator process.
@@ -85,6 +85,8 @@ pub struct Prices {
     pub per_job: Amount,
     /// Per token of its input.
     pub per_token: Amount,
+    /// Per token that a generation may have. What is not generated is given back.
+    pub per_answer_token: Amount,
 }
 
 /// Bounds that keep one caller from using up what all share.
@@ -104,6 +106,8 @@ pub struct Limits {
     pub request_skew_ms: u64,
     /// Rows that a reconciler takes up in one transaction.
     pub reconcile_batch: i64,
+    /// Whether webhooks may be called in networks that are private to the service's own machine or site.
+    pub private_webhooks: bool,
 }
 
 /// A setting that cannot be used.
@@ -129,15 +133,36 @@ pub enum ConfigError {
 
 impl Default for Prices {
     fn default() -> Self {
-        Self { per_job: Amount(1_000), per_token: Amount(10) }
+        Self { per_job: Amount(1_000), per_token: Amount(10), per_answer_token: Amount(30) }
     }
 }
 
 impl Prices {
-    /// Price of a job with this many tokens; saturates at the largest amount, which nobody holds.
+    /// Price of an embedding of this many tokens; saturates at the largest amount, which nobody holds.
     #[must_use]
     pub fn of(&self, tokens: u64) -> Amount {
-        let whole = i128::from(self.per_job.0) + i128::from(self.per_token.0) * i128::from(tokens);
+        self.sum(tokens, 0)
+    }
+
+    /// Most that a job can cost: of a generation with all the tokens that it may have.
+    #[must_use]
+    pub fn of_job(&self, job: &Job) -> Amount {
+        match job.generation_request() {
+            Some(request) => self.sum(request.prompt.len() as u64, request.stop.max_tokens.into()),
+            None => self.of(job.token_count()),
+        }
+    }
+
+    /// What comes back of it for each token that is not generated.
+    #[must_use]
+    pub fn of_unused_token(&self, job: &Job) -> Amount {
+        if job.generation_request().is_some() { self.per_answer_token } else { Amount::ZERO }
+    }
+
+    fn sum(&self, given: u64, generated: u64) -> Amount {
+        let part = |price: Amount, tokens: u64| i128::from(price.0) * i128::from(tokens);
+        let whole =
+            i128::from(self.per_job.0) + part(self.per_token, given) + part(self.per_answer_token, generated);
         Amount(i64::try_from(whole).unwrap_or(i64::MAX).min(Amount::MAX.0))
     }
 }
@@ -152,6 +177,7 @@ impl Default for Limits {
             wait_ms: 30_000,
             request_skew_ms: 60_000,
             reconcile_batch: 256,
+            private_webhooks: false,
         }
     }
 }
@@ -183,7 +209,11 @@ impl Config {
             return Err(ConfigError::Missing("database_url"));
         }
         self.parameters.validate()?;
-        let prices = [("price_per_job", self.prices.per_job), ("price_per_token", self.prices.per_token)];
+        let prices = [
+            ("price_per_job", self.prices.per_job),
+            ("price_per_token", self.prices.per_token),
+            ("price_per_answer_token", self.prices.per_answer_token),
+        ];
         if let Some((name, price)) = prices.iter().find(|(_, price)| !price.is_valid()) {
             let value = price.0.to_string();
             return Err(ConfigError::Invalid { name, value, expected: "an amount that a balance can hold" });
@@ -216,6 +246,7 @@ impl Settings for Config {
         visit_parameters(&mut self.parameters, visitor);
         visitor.value("price_per_job", &mut self.prices.per_job.0);
         visitor.value("price_per_token", &mut self.prices.per_token.0);
+        visitor.value("price_per_answer_token", &mut self.prices.per_answer_token.0);
         let limits = &mut self.limits;
         visitor.value("jobs_per_submitter", &mut limits.jobs_per_submitter);
         visitor.value("leases_per_worker", &mut limits.leases_per_worker);
@@ -224,6 +255,7 @@ impl Settings for Config {
         visitor.value("wait_ms", &mut limits.wait_ms);
         visitor.value("request_skew_ms", &mut limits.request_skew_ms);
         visitor.value("reconcile_batch", &mut limits.reconcile_batch);
+        visitor.value("private_webhooks", &mut limits.private_webhooks);
     }
 }
 
@@ -311,7 +343,8 @@ mod tests {
 
     #[test]
     fn prices_saturate() {
-        let prices = Prices { per_job: Amount(1), per_token: Amount(i64::MAX) };
+        let prices =
+            Prices { per_job: Amount(1), per_token: Amount(i64::MAX), per_answer_token: Amount::ZERO };
         assert_eq!(prices.of(0), Amount(1));
         assert_eq!(prices.of(u64::MAX), Amount::MAX);
     }

@@ -25,6 +25,7 @@ mod service;
 pub mod store;
 mod telemetry;
 mod tokenizer;
+mod webhooks;
 
 pub use arguments::{AllSettings, Arguments};
 pub use http::{HttpConfig, Network, ParseNetworkError};

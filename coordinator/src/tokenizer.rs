@@ -13,6 +13,17 @@ const CACHE_MAX: usize = 8;
 /// What may change a text. Not what its file can make replace one character by a million.
 const NORMALIZERS: [&str; 8] =
     ["BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Strip", "StripAccents"];
+/// What tokenizers of the Llama family do to a text: a space is written `▁`, and one is put before the text.
+const SPACE: &str = "\u{2581}";
+/// Patterns by which the tokenizers of language models cut a text into words: Llama 3's, Qwen's, GPT-2's, and the one of
+/// models that share GPT-4's. Each runs in time proportional to the text.
+const PATTERNS: [&str; 5] = [
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"\p{N}{1,3}",
+];
 /// What may cut a text into words. Not patterns of the file's own, which may take for ever.
 const PRE_TOKENIZERS: [&str; 9] = [
     "BertPreTokenizer",
@@ -70,9 +81,9 @@ impl TextTokenizer {
         Ok(Self(tokenizer))
     }
 
-    /// The ids of the text with the special tokens that the model expects around it.
-    pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.0.encode_fast(text, true).map_err(TokenizerError::Encode)?;
+    /// The ids of the text, with the special tokens that the model expects around it or without.
+    pub(crate) fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.0.encode_fast(text, special).map_err(TokenizerError::Encode)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -81,11 +92,12 @@ impl TextTokenizer {
     pub(crate) async fn encode_all(
         self: Arc<Self>,
         texts: Vec<String>,
+        special: bool,
         turn: impl Send + 'static,
     ) -> Result<Vec<Vec<u32>>, TokenizerError> {
         let work = move || {
             let _turn = turn;
-            texts.iter().map(|text| self.encode(text)).collect()
+            texts.iter().map(|text| self.encode(text, special)).collect()
         };
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(TokenizerError::Panicked))
     }
@@ -93,9 +105,10 @@ impl TextTokenizer {
 
 /// Whether a file holds only what is known to be bounded.
 fn check(file: &Value) -> Result<(), &'static str> {
-    let known = chain(&file["normalizer"], "normalizers", &NORMALIZERS)
-        && chain(&file["pre_tokenizer"], "pretokenizers", &PRE_TOKENIZERS)
-        && chain(&file["post_processor"], "processors", &POST_PROCESSORS)
+    let known = chain(&file["normalizer"], "normalizers", &NORMALIZERS, marks_spaces)
+        && chain(&file["pre_tokenizer"], "pretokenizers", &PRE_TOKENIZERS, is_known_split)
+        && chain(&file["post_processor"], "processors", &POST_PROCESSORS, |_| false)
+        && file["model"]["dropout"].as_f64().unwrap_or(0.0) == 0.0
         && file["model"]["type"].as_str().is_some_and(|name| MODELS.contains(&name));
     let word = &file["model"]["max_input_chars_per_word"];
     let processor = &file["post_processor"];
@@ -112,22 +125,36 @@ fn check(file: &Value) -> Result<(), &'static str> {
     }
 }
 
-/// Nothing, one known step, or a sequence of different ones.
-fn chain(part: &Value, steps: &str, known: &[&str]) -> bool {
-    let is_known = |name: &str| known.contains(&name);
+/// Nothing, one known step, or a sequence of different ones. `special` knows steps that are fit with certain settings alone.
+fn chain(part: &Value, steps: &str, known: &[&str], special: fn(&Value) -> bool) -> bool {
+    let is_known =
+        |step: &Value| step["type"].as_str().is_some_and(|name| known.contains(&name)) || special(step);
     match (part.is_null(), part["type"].as_str()) {
         (true, _) => true,
         (false, Some("Sequence")) => {
             let Some(steps) = part[steps].as_array() else { return false };
-            let names: Option<Vec<&str>> = steps.iter().map(|step| step["type"].as_str()).collect();
-            let Some(names) = names else { return false };
-            let once = |(place, name): (usize, &&str)| !names[..place].contains(name);
-            names.len() <= known.len()
-                && names.iter().all(|name| is_known(name))
-                && names.iter().enumerate().all(once)
+            let once = |(place, step): (usize, &Value)| {
+                steps[..place].iter().all(|before| before["type"] != step["type"])
+            };
+            steps.len() <= known.len() && steps.iter().all(is_known) && steps.iter().enumerate().all(once)
         }
-        (false, name) => name.is_some_and(is_known),
+        (false, _) => is_known(part),
     }
+}
+
+/// A step that writes spaces as tokenizers of the sentencepiece kind do.
+fn marks_spaces(step: &Value) -> bool {
+    match step["type"].as_str() {
+        Some("Prepend") => step["prepend"] == SPACE,
+        Some("Replace") => step["pattern"]["String"] == " " && step["content"] == SPACE,
+        _ => false,
+    }
+}
+
+/// A step that cuts by a pattern which is known to be fast.
+fn is_known_split(step: &Value) -> bool {
+    let pattern = step["pattern"]["Regex"].as_str();
+    step["type"] == "Split" && pattern.is_some_and(|pattern| PATTERNS.contains(&pattern))
 }
 
 /// Whether a post-processor, where it is a template, adds a few tokens.
@@ -207,7 +234,7 @@ mod tests {
     #[test]
     fn neither_truncation_nor_padding_of_the_file_applies() {
         let tokenizer = TextTokenizer::from_json(FILE.as_bytes()).unwrap();
-        assert_eq!(tokenizer.encode("one two three four").unwrap(), [1, 2, 3, 0]);
+        assert_eq!(tokenizer.encode("one two three four", true).unwrap(), [1, 2, 3, 0]);
     }
 
     /// A broken file must be an error, never a panic of the service.

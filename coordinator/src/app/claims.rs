@@ -1,11 +1,16 @@
 //! Claims: checked on receipt without executing anything, countersigned, and final when their window has passed.
 
-use gainsay_commitment::{ClaimId, Signed};
+use std::sync::Arc;
+
+use gainsay_commitment::{ClaimId, ModelId, Signed};
 use gainsay_protocol::ledger::{self as rules, Settlement};
 use gainsay_protocol::lifecycle::{
     ClaimState, JobEvent, JobState, job_transition, may_finalize, window_closes,
 };
-use gainsay_protocol::{Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, JobId, LeaseTerms};
+use gainsay_protocol::{
+    Amount, Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, JobId, LeaseTerms,
+};
+use gainsay_text::TokenTable;
 use serde_json::json;
 
 use super::equivocations::Guilt;
@@ -17,7 +22,7 @@ use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
-use crate::store::{Connection, clock, voids};
+use crate::store::{Connection, StoreError, StoreResult, clock, voids};
 
 impl App {
     /// Takes a signed claim (`Signed<Claim>` bytes) and countersigns it. The same claim again: the same answer.
@@ -34,10 +39,32 @@ impl App {
         if claim.body.coordinator != self.coordinator() {
             return Err(ClaimFault::Coordinator.into());
         }
-        retrying(|| self.receive(&claim, signed)).await
+        let table = self.token_bytes(claim.body.model).await?;
+        retrying(|| self.receive(&claim, signed, &table)).await
     }
 
-    async fn receive(&self, claim: &Signed<Claim>, signed: &[u8]) -> AppResult<Signed<ClaimReceipt>> {
+    /// The bytes of the tokens of a language model, which the length rule needs. Of another model, or a tokenizer that has
+    /// none, no bytes: then no job of it has stop strings.
+    async fn token_bytes(&self, model: ModelId) -> AppResult<Arc<TokenTable>> {
+        let mut conn = self.connection().await?;
+        let model = match self.validated(&mut conn, model).await {
+            // Another model than the job's, which is refused under the locks.
+            Err(AppError::UnknownModel(_)) => return Ok(Arc::default()),
+            model => model?,
+        };
+        drop(conn);
+        match model.manifest().generation {
+            Some(_) => Ok(self.token_table(&model).await?.unwrap_or_default()),
+            None => Ok(Arc::default()),
+        }
+    }
+
+    async fn receive(
+        &self,
+        claim: &Signed<Claim>,
+        signed: &[u8],
+        table: &TokenTable,
+    ) -> AppResult<Signed<ClaimReceipt>> {
         let (body, id) = (&claim.body, claim.body.lease);
         let mut work = Work::begin(self).await?;
         let worker = parties::lock_worker(&mut work.tx, body.worker).await?;
@@ -47,7 +74,7 @@ impl App {
         let lease = lease.filter(|lease| lease.worker == body.worker && lease.job == body.job);
         let lease = lease.ok_or(AppError::UnknownLease(id))?;
         match lease.state {
-            LeaseState::Held => self.accept(work, claim, signed, &worker, &job, &lease).await,
+            LeaseState::Held => self.accept(work, claim, signed, table, &worker, &job, &lease).await,
             LeaseState::Lost | LeaseState::Voided => Err(AppError::LeaseOver(id)),
             LeaseState::Claimed => self.receive_again(work, claim, signed, &job).await,
         }
@@ -58,6 +85,7 @@ impl App {
         mut work: Work<'_>,
         signed: &Signed<Claim>,
         bytes: &[u8],
+        table: &TokenTable,
         worker: &Agent,
         job: &StoredJob,
         lease: &StoredLease,
@@ -73,7 +101,10 @@ impl App {
             lease: lease.id,
             worker: lease.worker,
         };
-        signed.body.check(&model, &decode_job(job)?, &terms)?;
+        let asked = decode_job(job)?;
+        signed.body.check(&model, &asked, &terms)?;
+        signed.body.check_length(&model, &asked, table)?;
+        self.require_streamed(&mut work, job, &signed.body).await?;
 
         let id = signed.body.id();
         let parameters = &self.config().parameters;
@@ -243,18 +274,19 @@ impl App {
             assert_eq!((claim.job, job.claim), (job.id, Some(claim.id)), "the pending claim is the newest");
             let next = job_transition(job.state, JobEvent::WindowPassed);
             assert_eq!(next, Some(JobState::Finalized), "a pending claim's job is claimed");
+            let price = earned(job, claim)?;
             let settlement = Settlement {
                 job: job.id,
                 submitter: job.submitter,
                 worker: claim.owner,
                 escrowed: job.price,
-                price: job.price,
+                price,
                 stake: claim.stake,
             };
             let about = About::claim(job.id, claim.id).party(claim.worker);
             let id = work.post(about, rules::finalize(&settlement, parameters));
             settled.push((claim, id));
-            work.event("claim_finalized", about, json!({ "price": job.price.0 }));
+            work.event("claim_finalized", about, json!({ "price": price.0 }));
             work.wake(Topic::Job(job.id));
         }
         claims::settle(&mut work.tx, &settled, claims::Settlement::Paid, now).await?;
@@ -262,4 +294,19 @@ impl App {
         jobs::decide(&mut work.tx, &ids, JobState::Finalized, now).await?;
         Ok(())
     }
+}
+
+/// What a claim earns: the price of its job, less the part for tokens that could have been generated and were not.
+fn earned(job: &StoredJob, claim: &StoredClaim) -> StoreResult<Amount> {
+    if job.unused_token_price == Amount::ZERO {
+        return Ok(job.price);
+    }
+    let corrupt = StoreError::Corrupt { what: "the price of a generation" };
+    let asked = decode_job(job)?;
+    let Some(request) = asked.generation_request() else { return Err(corrupt) };
+    let generated = decode_claim(claim)?.body.output.len() as u64 / size_of::<u32>() as u64;
+    let unused = u64::from(request.stop.max_tokens).saturating_sub(generated);
+    let back = i64::try_from(unused).ok().and_then(|unused| job.unused_token_price.0.checked_mul(unused));
+    let price = back.and_then(|back| job.price.0.checked_sub(back)).filter(|price| *price >= 0);
+    price.map(Amount).ok_or(corrupt)
 }

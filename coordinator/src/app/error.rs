@@ -43,6 +43,16 @@ pub enum AppError {
     #[error("the worker {0} is suspended after a conviction and gets no more work")]
     WorkerSuspended(PartyId),
 
+    /// Tokens of an answer under way that do not go on from what is on record (422).
+    #[error("{0}")]
+    StreamRefused(&'static str),
+    /// A claim whose answer does not begin with what was streamed under its lease (422).
+    #[error("the claimed answer does not begin with the tokens streamed under lease {0}")]
+    ClaimStreamed(LeaseId),
+    /// The address of a webhook is none (400).
+    #[error("a webhook is an http or https address of at most 1000 visible ASCII characters")]
+    InvalidWebhook,
+
     // ── what they ask for ───────────────────────────────────────────────────────────────────────────────
     /// The key is registered already, in this or another role or with other details (409).
     #[error("the key {0} is registered already")]

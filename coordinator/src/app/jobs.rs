@@ -11,12 +11,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::money::require_free;
+use super::webhooks::check_url;
 use super::work::{About, Work, retrying};
-use super::{App, AppError, AppResult, ClaimSummary, JobView, ModelState, Receipt, RequestKey};
+use super::{App, AppError, AppResult, ClaimSummary, Delivery, JobView, ModelState, Receipt, RequestKey};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, NewJob, StoredJob};
-use crate::store::{self, Connection, StoreError, StoreResult, ledger, parties};
+use crate::store::{self, Connection, StoreError, StoreResult, ledger, parties, webhooks};
 
 /// How long a wait trusts the bus before it looks again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -56,9 +57,28 @@ impl App {
         inputs: Vec<JobInput>,
         key: Option<&RequestKey>,
     ) -> AppResult<Vec<JobView>> {
+        let jobs = inputs.into_iter().map(|input| Job::embedding(model, input)).collect();
+        self.submit_tasks(submitter, model, jobs, &Delivery::default(), key).await
+    }
+
+    /// The same for jobs of any kind, all of one model.
+    ///
+    /// # Errors
+    /// As for one job; or the key was used for another request, or the webhook is no address.
+    pub async fn submit_tasks(
+        &self,
+        submitter: OwnerId,
+        model: ModelId,
+        tasks: Vec<Job>,
+        delivery: &Delivery,
+        key: Option<&RequestKey>,
+    ) -> AppResult<Vec<JobView>> {
+        if let Some(url) = &delivery.webhook {
+            check_url(url)?;
+        }
         match self.repeated(key).await? {
             Some(made) => self.submitted_before(&made).await,
-            None => self.submit_new(submitter, model, inputs, key).await,
+            None => self.submit_new(submitter, model, tasks, delivery, key).await,
         }
     }
 
@@ -77,7 +97,8 @@ impl App {
         &self,
         submitter: OwnerId,
         model: ModelId,
-        inputs: Vec<JobInput>,
+        tasks: Vec<Job>,
+        delivery: &Delivery,
         key: Option<&RequestKey>,
     ) -> AppResult<Vec<JobView>> {
         let view = self.model(model).await?;
@@ -90,12 +111,11 @@ impl App {
                 return Err(AppError::ProfileVoided { arithmetic: view.model.manifest().arithmetic.name() });
             }
         }
-        for input in &inputs {
-            view.model.check_job(input).map_err(|error| AppError::InvalidInput(error.to_string()))?;
+        for task in &tasks {
+            task.check(&view.model).map_err(|error| AppError::InvalidInput(error.to_string()))?;
         }
-        let new = |input| (JobId(store::new_id()), Job::embedding(model, input));
-        let jobs: Vec<_> = inputs.into_iter().map(new).collect();
-        match retrying(|| self.queue(submitter, &jobs, key)).await? {
+        let jobs: Vec<_> = tasks.into_iter().map(|task| (JobId(store::new_id()), task)).collect();
+        match retrying(|| self.queue(submitter, &jobs, delivery, key)).await? {
             Queued::Now(views) => Ok(views),
             Queued::Before(made) => self.submitted_before(&made).await,
         }
@@ -105,6 +125,7 @@ impl App {
         &self,
         submitter: OwnerId,
         new: &[(JobId, Job)],
+        delivery: &Delivery,
         key: Option<&RequestKey>,
     ) -> AppResult<Queued> {
         let limit = self.config().limits.jobs_per_submitter;
@@ -124,15 +145,28 @@ impl App {
         let mut views = Vec::with_capacity(new.len());
         for (id, job) in new {
             let (id, tokens) = (*id, job.token_count());
-            let price = self.config().prices.of(tokens);
-            let (input, commitment) = (&job.to_bytes(), job.commitment());
-            let row = NewJob { id, submitter, model: job.model, input, commitment, tokens, price, at };
+            let price = self.config().prices.of_job(job);
+            let row = NewJob {
+                id,
+                submitter,
+                model: job.model,
+                input: &job.to_bytes(),
+                commitment: job.commitment(),
+                tokens,
+                price,
+                unused_token_price: self.config().prices.of_unused_token(job),
+                stream: delivery.stream,
+                at,
+            };
             jobs::insert(&mut work.tx, &row).await?;
             work.post(About::job(id), rules::submit(id, submitter, price));
             let details = json!({ "model": job.model, "tokens": tokens, "price": price.0 });
             work.event("job_submitted", About::job(id), details);
             total = total.checked_add(price).unwrap_or(Amount(i64::MAX));
             views.push(queued_view(&row, job));
+        }
+        if let Some(url) = &delivery.webhook {
+            webhooks::insert(&mut work.tx, &ids, url).await?;
         }
         require_free(&mut work.tx, submitter, total).await?;
         work.wake(Topic::Queue);
@@ -271,6 +305,7 @@ fn queued_view(row: &NewJob<'_>, job: &Job) -> JobView {
         state: JobState::Submitted,
         input: job.clone(),
         price: row.price,
+        unused_token_price: row.unused_token_price,
         attempts: 0,
         submitted_at: row.at,
         claim: None,
@@ -289,6 +324,7 @@ async fn job_view(conn: &mut Connection, stored: StoredJob) -> AppResult<JobView
         state: stored.state,
         input: decode_job(&stored)?,
         price: stored.price,
+        unused_token_price: stored.unused_token_price,
         attempts: stored.attempts,
         submitted_at: stored.submitted,
         claim,

@@ -125,6 +125,7 @@ impl App {
             job: job.id,
             model: job.model,
             job_bytes: job.input,
+            stream: job.stream,
             stake,
             price: job.price,
             expires: lease.expires,

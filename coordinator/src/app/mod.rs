@@ -18,9 +18,12 @@ mod money;
 mod parties;
 mod reads;
 mod repeats;
+mod streams;
+mod texts;
 mod types;
 mod verdicts;
 mod voids;
+mod webhooks;
 mod work;
 
 use std::collections::HashMap;
@@ -38,8 +41,10 @@ pub use audit::Books;
 pub use equivocations::Conviction;
 pub use error::AppError;
 pub use reads::*;
+pub use streams::Progress;
 pub use types::*;
 pub use voids::VoidView;
+pub use webhooks::{Delivery, Outgoing};
 
 pub use crate::store::repeats::RequestKey;
 
@@ -66,6 +71,7 @@ struct Inner {
     bus: Arc<dyn Bus>,
     models: RwLock<HashMap<ModelId, Arc<ValidatedModel>>>,
     defences: defences::Defences,
+    texts: texts::Texts,
     /// Woken workers that look at the queue at the same time.
     lease_turns: Semaphore,
 }
@@ -121,8 +127,10 @@ impl App {
         let files = FileStore::open(config.blob_dir.clone()).await?;
         let store = reach_store(&config, key.id()).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
-        let defences = defences::Defences::default();
-        Ok(Self { inner: Arc::new(Inner { config, key, store, files, bus, models, defences, lease_turns }) })
+        let (defences, texts) = (defences::Defences::default(), texts::Texts::default());
+        Ok(Self {
+            inner: Arc::new(Inner { config, key, store, files, bus, models, defences, texts, lease_turns }),
+        })
     }
 
     /// The configuration it runs with.

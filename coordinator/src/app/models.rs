@@ -185,6 +185,8 @@ fn needed_files(manifest: &Manifest) -> Vec<NeededFile> {
         type_bit: Some(WeightTypes::bit(spec.dtype)),
     };
     let mut files: Vec<NeededFile> = manifest.tensors.iter().map(weight).collect();
-    files.push(NeededFile { hash: manifest.tokenizer, bytes: None, type_bit: None });
+    let template = manifest.generation.as_ref().and_then(|generation| generation.template);
+    let texts = [Some(manifest.tokenizer), template].into_iter().flatten();
+    files.extend(texts.map(|hash| NeededFile { hash, bytes: None, type_bit: None }));
     files
 }

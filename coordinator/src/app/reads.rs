@@ -92,6 +92,7 @@ impl App {
             job: lease.job,
             model: lease.model,
             job_bytes: lease.input,
+            stream: lease.stream,
             stake: lease.stake,
             price: lease.price,
             expires: lease.expires,

@@ -130,6 +130,8 @@ pub struct JobView {
     pub input: Job,
     /// Maximum price, in escrow until decided.
     pub price: Amount,
+    /// What of it comes back for each token that is not generated.
+    pub unused_token_price: Amount,
     /// Rejected claims so far.
     pub attempts: u32,
     /// When it was queued first.
@@ -149,7 +151,7 @@ pub struct ClaimSummary {
     pub trace_root: TraceRoot,
     /// How final it is.
     pub finality: Finality,
-    /// The claimed output: for embeddings f32 little-endian, `[sequences, width]`.
+    /// The claimed output, little-endian: for embeddings f32 `[sequences, width]`, for generations u32 token ids.
     pub output: Vec<u8>,
     /// When the window closes or closed.
     pub window_ends: ServiceTime,
@@ -222,9 +224,11 @@ pub struct LeaseGrant {
     pub model: ModelId,
     /// Canonical job bytes: their hash is the input commitment of the claim.
     pub job_bytes: Vec<u8>,
+    /// Whether a client waits for the answer token by token.
+    pub stream: bool,
     /// Stake locked with it.
     pub stake: Amount,
-    /// Price that a final claim earns, before the fee.
+    /// Price that a final claim earns at most, before the fee.
     pub price: Amount,
     /// When it is lost without a heartbeat.
     pub expires: ServiceTime,

@@ -28,6 +28,10 @@ pub struct HttpConfig {
     pub tokens_per_job: usize,
     /// Event streams open at a time.
     pub event_streams: usize,
+    /// How long a request for text waits for its answers, streamed or not.
+    pub generation_time: Duration,
+    /// Answers streamed at a time.
+    pub generation_streams: usize,
     /// Silence on an event stream before a comment shows that it lives.
     pub event_heartbeat: Duration,
     /// A reader that takes nothing for so long loses its stream.
@@ -59,6 +63,8 @@ impl Default for HttpConfig {
             sequences_per_job: 64,
             tokens_per_job: 4_096,
             event_streams: 512,
+            generation_time: Duration::from_secs(600),
+            generation_streams: 512,
             event_heartbeat: Duration::from_secs(15),
             event_stall: Duration::from_secs(60),
             registrations: Quota::per_minute(60, 60),
@@ -82,6 +88,8 @@ impl Settings for HttpConfig {
         visit_count(&mut self.sequences_per_job, "http_sequences_per_job", visitor);
         visit_count(&mut self.tokens_per_job, "http_tokens_per_job", visitor);
         visit_count(&mut self.event_streams, "http_event_streams", visitor);
+        visit_time(&mut self.generation_time, "http_generation_ms", visitor);
+        visit_count(&mut self.generation_streams, "http_generation_streams", visitor);
         visit_time(&mut self.event_heartbeat, "http_event_heartbeat_ms", visitor);
         visit_time(&mut self.event_stall, "http_event_stall_ms", visitor);
         let rates = [

@@ -199,6 +199,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
         | C::ModelIdMismatch
         | C::BlobHashMismatch
         | C::ClaimRefused
+        | C::StreamRefused
         | C::NoEquivocation
         | C::IllegalMove
         | C::MoveRefused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -277,7 +278,9 @@ fn code(error: &AppError) -> ErrorCode {
         E::LeaseOver(_) => C::StaleLease,
         E::MalformedClaim(_) | E::MalformedMove(_) => C::InvalidEncoding,
         E::ClaimRefused(ClaimFault::Signer | ClaimFault::Signature(_)) => C::InvalidSignature,
-        E::ClaimRefused(_) => C::ClaimRefused,
+        E::ClaimRefused(_) | E::ClaimStreamed(_) => C::ClaimRefused,
+        E::StreamRefused(_) => C::StreamRefused,
+        E::InvalidWebhook => C::InvalidRequest,
         E::Equivocation(_) => C::Equivocation,
         E::UnknownClaim(_) => C::UnknownClaim,
         E::UnknownDispute(_) => C::UnknownDispute,

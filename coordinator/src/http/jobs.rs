@@ -10,7 +10,7 @@ use gainsay_protocol::{JobId, Role};
 use super::auth::{Body, Submitter};
 use super::error::ApiError;
 use super::state::HttpState;
-use super::{catalog, headers, names, repeats, request, submission, views};
+use super::{body, catalog, generation, headers, names, repeats, request, submission, views};
 use crate::app;
 
 /// Jobs that one listing holds at most: each may hold an answer.
@@ -32,6 +32,13 @@ pub(super) async fn submit(
 ) -> Result<HttpResponse, ApiError> {
     let owner = submitter.0.id;
     state.admit(format!("submit:{owner}"), state.config.submissions, "submissions").await?;
+    let fields: serde_json::Map<String, serde_json::Value> = body::json(&body.0)?;
+    if generation::is_generation(&fields) {
+        let (job, model) = generation::submit_one(&request, owner, &body.0, &state).await?;
+        return Ok(HttpResponse::Accepted()
+            .insert_header((headers::JOB, job.id.to_string()))
+            .json(views::job(&job, &model.model)));
+    }
     let wanted: SubmitJob = submission::parse(&body.0)?;
     let prepared = submission::prepare(&state, &wanted.model, wanted.input).await?;
     let inputs = vec![submission::one_job(&state, &prepared.sequences)?];
@@ -88,7 +95,9 @@ pub(super) async fn cancel(
 
 async fn view(state: &HttpState, job: &app::JobView) -> Result<JobView, ApiError> {
     let model = catalog::by_id(state, job.model).await?;
-    Ok(views::job(job, &model.model))
+    let mut view = views::job(job, &model.model);
+    generation::add_text(state, &mut view, job, &model).await?;
+    Ok(view)
 }
 
 /// `GET /v1/jobs/{id}`, with `?wait_ms` until there is an answer, or with `until=final` until it is decided.

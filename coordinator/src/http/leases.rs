@@ -5,8 +5,8 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
-use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases};
-use gainsay_api::limits::{MAX_HELD_LEASES, MAX_JSON_BYTES, MAX_LEASE_MODELS};
+use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases, Streamed};
+use gainsay_api::limits::{MAX_HELD_LEASES, MAX_JSON_BYTES, MAX_LEASE_MODELS, MAX_TOKENS_BYTES};
 use gainsay_api::schema;
 use gainsay_commitment::{ModelId, PartyId};
 use gainsay_protocol::LeaseId;
@@ -72,6 +72,37 @@ async fn leases(
         }
     }
     Ok(leases)
+}
+
+/// `POST /v1/leases/{id}/tokens`: the place of the first token in the answer, then the tokens, each a little-endian u32.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/tokens", operation_id = "stream_tokens", tag = "work",
+    summary = "Tokens of an answer under way: the first one's place, then the tokens, each a little-endian u32",
+    params(("id" = schema::LeaseId, Path, description = "The lease")),
+    request_body(content = schema::Octets, content_type = "application/octet-stream"),
+    responses((status = 200, description = "How many tokens are on record. The same again changes nothing", body = Streamed)),
+)]
+pub(super) async fn tokens(
+    request: HttpRequest,
+    signed: Signed<Worker, MAX_TOKENS_BYTES>,
+    state: Data<HttpState>,
+) -> Result<Json<Streamed>, ApiError> {
+    let (worker, lease): (_, LeaseId) = (signed.party, request::id(&request, "lease")?);
+    let (words, rest) = signed.body.as_chunks();
+    let [first, tokens @ ..] = words else { return Err(no_tokens()) };
+    if tokens.is_empty() || !rest.is_empty() {
+        return Err(no_tokens());
+    }
+    let first = u32::from_le_bytes(*first) as usize;
+    let tokens: Vec<u32> = tokens.iter().map(|&token| u32::from_le_bytes(token)).collect();
+    let case = move |app: App| async move { app.stream_tokens(worker, lease, first, &tokens).await };
+    let known = state.call(case).await?;
+    Ok(Json(Streamed { tokens: known as u32 }))
+}
+
+fn no_tokens() -> ApiError {
+    let sentence = "The body is a place and at least one token, 4 bytes each";
+    ApiError::new(ErrorCode::InvalidEncoding, sentence)
 }
 
 /// `POST /v1/leases/{id}/heartbeat`.

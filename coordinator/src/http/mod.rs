@@ -19,6 +19,7 @@ mod embeddings;
 mod error;
 mod event_view;
 mod events;
+mod generation;
 mod headers;
 mod info;
 mod jobs;
@@ -132,6 +133,8 @@ fn routes() -> Routes {
         .post("/v1/withdrawals", accounts::withdraw)
         .get("/v1/accounts", accounts::list)
         .post("/v1/embeddings", embeddings::embed)
+        .post("/v1/chat/completions", generation::chat)
+        .post("/v1/completions", generation::complete)
         .get("/v1/jobs", jobs::list)
         .post("/v1/jobs", jobs::submit)
         .get("/v1/jobs/{id}", jobs::read)
@@ -144,6 +147,7 @@ fn routes() -> Routes {
         .put("/v1/blobs/{hash}", blobs::upload)
         .post("/v1/leases", leases::lease)
         .post("/v1/leases/{id}/heartbeat", leases::heartbeat)
+        .post("/v1/leases/{id}/tokens", leases::tokens)
         .get("/v1/claims", claims::list)
         .post("/v1/claims", claims::post)
         .get("/v1/claims/{id}", claims::read)

@@ -40,6 +40,8 @@ pub(super) struct HttpState {
     pub(super) bodies: Arc<Semaphore>,
     /// Event streams that may still be opened.
     pub(super) streams: Arc<Semaphore>,
+    /// Answers that may still be streamed.
+    pub(super) generations: Arc<Semaphore>,
     /// The runtime of the service itself.
     core: Handle,
 }
@@ -48,6 +50,7 @@ impl HttpState {
     pub(super) fn new(app: App, config: HttpConfig, core: Handle, stopping: CancellationToken) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let streams = Arc::new(Semaphore::new(config.event_streams));
+        let generations = Arc::new(Semaphore::new(config.generation_streams));
         Self {
             app,
             config,
@@ -61,6 +64,7 @@ impl HttpState {
             tokenizing: Arc::new(Semaphore::new(cores)),
             bodies: Arc::new(Semaphore::new(super::body::BODY_PARTS)),
             streams,
+            generations,
             core,
         }
     }

@@ -61,8 +61,8 @@ pub(super) async fn prepare(
     check_count(&input)?;
     let model = catalog::resolve(state, model).await?;
     let sequences = match input {
-        EmbeddingInput::Text(text) => tokenize(state, &model, vec![text]).await?,
-        EmbeddingInput::Texts(texts) => tokenize(state, &model, texts).await?,
+        EmbeddingInput::Text(text) => tokenize(state, &model, vec![text], true, "input").await?,
+        EmbeddingInput::Texts(texts) => tokenize(state, &model, texts, true, "input").await?,
         EmbeddingInput::Tokens(ids) => vec![ids],
         EmbeddingInput::TokenLists(lists) => lists,
     };
@@ -116,20 +116,24 @@ fn check_sequences(model: &ModelView, sequences: &[Vec<u32>]) -> Result<(), ApiE
     Ok(())
 }
 
-async fn tokenize(
+/// The token ids of texts, with the special tokens around each that the model expects or without. `field` is where the
+/// texts came from.
+pub(super) async fn tokenize(
     state: &HttpState,
     model: &ModelView,
     texts: Vec<String>,
+    special: bool,
+    field: &str,
 ) -> Result<Vec<Vec<u32>>, ApiError> {
     let tokenizer = tokenizer(state, model).await?;
-    tokenizer.encode_all(texts, turn(state).await?).await.map_err(|error| {
+    tokenizer.encode_all(texts, special, turn(state).await?).await.map_err(|error| {
         let sentence = "The model's tokenizer does not take this text; send token ids in its place";
-        ApiError::new(ErrorCode::InvalidRequest, sentence).param("input").caused_by(error)
+        ApiError::new(ErrorCode::InvalidRequest, sentence).param(field).caused_by(error)
     })
 }
 
 /// A turn at tokenizing. It goes along with the work: a client that hangs up does not make room for more.
-async fn turn(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
+pub(super) async fn turn(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
     let turn = Arc::clone(&state.tokenizing).acquire_owned();
     let turn = tokio::time::timeout(state.config.answer_time, turn).await;
     turn.ok().and_then(Result::ok).ok_or_else(|| {

@@ -29,7 +29,11 @@ pub(super) fn info(info: &Info) -> WireInfo {
         coordinator: info.coordinator,
         service_time_ms: info.now.0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        prices: PricesView { per_job: info.prices.per_job.0, per_token: info.prices.per_token.0 },
+        prices: PricesView {
+            per_job: info.prices.per_job.0,
+            per_token: info.prices.per_token.0,
+            per_answer_token: info.prices.per_answer_token.0,
+        },
         parameters: (&info.parameters).into(),
     }
 }
@@ -82,6 +86,7 @@ pub(super) fn job(job: &JobView, model: &ValidatedModel) -> WireJob {
         rows: job.input.sequence_count(),
         width: model.answer_width().into(),
         window_closes_at_ms: claim.window_ends.0,
+        generated: None,
     });
     WireJob {
         id: job.id,
@@ -103,7 +108,7 @@ pub(super) fn lease(grant: &LeaseGrant) -> Lease {
         job_id: grant.job,
         model: grant.model,
         job: Base64(grant.job_bytes.clone()),
-        stream: false,
+        stream: grant.stream,
         price: grant.price.0,
         stake: grant.stake.0,
         heartbeat_by_ms: grant.expires.0,

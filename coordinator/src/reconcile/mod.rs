@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, AppResult};
-use crate::telemetry;
+use crate::{telemetry, webhooks};
 
 /// How often service time is advanced and everything due is looked for.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -60,6 +60,14 @@ pub async fn run_due(app: &App) -> AppResult<Round> {
     }
 }
 
+/// Posts the notices that are due to their webhooks. How many were due.
+///
+/// # Errors
+/// The database.
+pub async fn deliver_notices(app: &App) -> AppResult<usize> {
+    webhooks::deliver_due(app).await
+}
+
 /// The timers of a running coordinator.
 #[derive(Debug)]
 pub struct Running {
@@ -79,14 +87,15 @@ impl Running {
     }
 }
 
-/// Starts the timers: one advances service time, one does what is due. Separate, so that a long round of the latter
-/// does not hold back time for the parties whose clocks run.
+/// Starts the timers: one advances service time, one does what is due, one delivers notices. Separate, so that a long round
+/// or a slow receiver does not hold back time for the parties whose clocks run.
 #[must_use]
 pub fn spawn(app: App) -> Running {
     let (stop, stopped) = watch::channel(false);
     let time = tokio::spawn(every_period(app.clone(), stopped.clone(), "advance service time", tick));
-    let due = tokio::spawn(every_period(app, stopped, "do what is due", do_due));
-    Running { stop, tasks: vec![time, due] }
+    let due = tokio::spawn(every_period(app.clone(), stopped.clone(), "do what is due", do_due));
+    let notices = tokio::spawn(every_period(app, stopped, "deliver notices", deliver));
+    Running { stop, tasks: vec![time, due, notices] }
 }
 
 async fn tick(app: App) -> AppResult<()> {
@@ -99,6 +108,10 @@ async fn do_due(app: App) -> AppResult<()> {
         tracing::debug!(?round, "done what was due");
     }
     Ok(())
+}
+
+async fn deliver(app: App) -> AppResult<()> {
+    deliver_notices(&app).await.map(|_| ())
 }
 
 async fn every_period<F: Future<Output = AppResult<()>> + Send + 'static>(

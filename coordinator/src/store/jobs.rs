@@ -40,6 +40,10 @@ pub struct NewJob<'a> {
     pub tokens: u64,
     /// Price, put in escrow.
     pub price: Amount,
+    /// What of it comes back for each token that is not generated.
+    pub unused_token_price: Amount,
+    /// Whether a client waits for the answer token by token.
+    pub stream: bool,
     /// When.
     pub at: ServiceTime,
 }
@@ -59,6 +63,10 @@ pub struct StoredJob {
     pub input: Vec<u8>,
     /// Price, in escrow until decided.
     pub price: Amount,
+    /// What of it comes back for each token that is not generated.
+    pub unused_token_price: Amount,
+    /// Whether a client waits for the answer token by token.
+    pub stream: bool,
     /// Rejected claims so far.
     pub attempts: u32,
     /// When it was submitted.
@@ -78,6 +86,8 @@ struct JobRow {
     attempts: i32,
     submitted_ms: i64,
     claim_id: Option<Vec<u8>>,
+    stream: bool,
+    unused_token_price: i64,
 }
 
 impl JobRow {
@@ -91,6 +101,8 @@ impl JobRow {
             price: Amount(self.price),
             attempts: count("a job's attempts", self.attempts)?,
             submitted: ServiceTime(self.submitted_ms),
+            unused_token_price: Amount(self.unused_token_price),
+            stream: self.stream,
             claim: self.claim_id.map(|id| bytes("a job's claim", &id)).transpose()?,
         })
     }
@@ -103,8 +115,8 @@ impl JobRow {
 pub async fn insert(conn: &mut Connection, job: &NewJob<'_>) -> StoreResult<()> {
     sqlx::query(
         "insert into jobs (job_id, submitter_id, model_id, state, input, input_commitment, token_count, price,
-                submitted_ms, queued_ms)
-            values ($1, $2, $3, 'submitted', $4, $5, $6, $7, $8, $8)",
+                submitted_ms, queued_ms, stream, unused_token_price)
+            values ($1, $2, $3, 'submitted', $4, $5, $6, $7, $8, $8, $9, $10)",
     )
     .bind(uuid(job.id.0))
     .bind(uuid(job.submitter.0))
@@ -114,6 +126,8 @@ pub async fn insert(conn: &mut Connection, job: &NewJob<'_>) -> StoreResult<()> 
     .bind(i64::try_from(job.tokens).unwrap_or(i64::MAX))
     .bind(job.price.0)
     .bind(job.at.0)
+    .bind(job.stream)
+    .bind(job.unused_token_price.0)
     .execute(conn)
     .await
     .map_err(failed("queue a job"))?;
@@ -126,7 +140,8 @@ pub async fn insert(conn: &mut Connection, job: &NewJob<'_>) -> StoreResult<()> 
 /// The database.
 pub async fn get(conn: &mut Connection, id: JobId) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
-        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
+        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
+                unused_token_price
             from jobs where job_id = $1",
     )
     .bind(uuid(id.0))
@@ -142,7 +157,8 @@ pub async fn get(conn: &mut Connection, id: JobId) -> StoreResult<Option<StoredJ
 /// The database.
 pub async fn lock(conn: &mut Connection, id: JobId) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
-        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
+        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
+                unused_token_price
             from jobs where job_id = $1 for no key update",
     )
     .bind(uuid(id.0))
@@ -162,7 +178,8 @@ pub async fn of_submitter(
     limit: i64,
 ) -> StoreResult<Vec<StoredJob>> {
     let rows: Vec<JobRow> = sqlx::query_as(
-        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
+        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
+                unused_token_price
             from jobs where submitter_id = $1 order by job_id desc limit $2",
     )
     .bind(uuid(submitter.0))
@@ -213,7 +230,8 @@ pub async fn lock_next(
     owner: OwnerId,
 ) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
-        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
+        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
+                unused_token_price
             from jobs
             where state = 'submitted' and model_id = $1
                 and exists (select 1 from models as m where m.model_id = $1 and m.state = 'serving')
@@ -280,7 +298,8 @@ pub async fn claimed(conn: &mut Connection, id: JobId, claim: ClaimId) -> StoreR
 /// The database.
 pub async fn get_many(conn: &mut Connection, ids: &[JobId]) -> StoreResult<Vec<StoredJob>> {
     let rows: Vec<JobRow> = sqlx::query_as(
-        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id
+        "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
+                unused_token_price
             from jobs where job_id = any($1) order by job_id",
     )
     .bind(ids.iter().map(|id| uuid(id.0)).collect::<Vec<_>>())

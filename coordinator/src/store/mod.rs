@@ -19,7 +19,9 @@ pub mod models;
 pub mod parties;
 pub mod reads;
 pub mod repeats;
+pub mod streams;
 pub mod voids;
+pub mod webhooks;
 
 use std::str::FromStr;
 use std::time::Duration;

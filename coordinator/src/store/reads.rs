@@ -398,6 +398,8 @@ pub async fn balances_by_kind(conn: &mut Connection) -> StoreResult<Vec<(String,
 /// A lease that a worker holds, with its job.
 #[derive(Debug, Clone)]
 pub struct HeldLease {
+    /// Whether a client waits for the answer token by token.
+    pub stream: bool,
     /// Id.
     pub id: LeaseId,
     /// Which job.
@@ -423,6 +425,7 @@ struct HeldRow {
     model_id: Vec<u8>,
     input: Vec<u8>,
     price: i64,
+    stream: bool,
     stake: i64,
     expires_ms: i64,
     deadline_ms: i64,
@@ -440,7 +443,7 @@ pub async fn held_leases(
 ) -> StoreResult<Vec<HeldLease>> {
     let except: Vec<Uuid> = except.iter().map(|id| uuid(id.0)).collect();
     let rows: Vec<HeldRow> = sqlx::query_as(
-        "select l.lease_id, l.job_id, j.model_id, j.input, j.price, l.stake, l.expires_ms, l.deadline_ms
+        "select l.lease_id, l.job_id, j.model_id, j.input, j.price, j.stream, l.stake, l.expires_ms, l.deadline_ms
             from leases l join jobs j on j.job_id = l.job_id
             where l.worker_id = $1 and l.state = 'held' and l.lease_id <> all($2)
             order by l.lease_id limit $3",
@@ -459,6 +462,7 @@ pub async fn held_leases(
                 model: bytes("a job's model", &row.model_id)?,
                 input: row.input,
                 price: Amount(row.price),
+                stream: row.stream,
                 stake: Amount(row.stake),
                 expires: ServiceTime(row.expires_ms),
                 deadline: ServiceTime(row.deadline_ms),

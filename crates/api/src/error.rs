@@ -236,6 +236,8 @@ error_codes! {
     UnknownClaim = "unknown_claim", NotFoundError;
     /// A field of the claim is not what the job, the lease or the model says.
     ClaimRefused = "claim_refused", InvalidRequestError;
+    /// Tokens of an answer under way that do not go on from what is on record.
+    StreamRefused = "stream_refused", InvalidRequestError;
     /// A second, different claim for one lease.
     Equivocation = "equivocation", ConflictError;
 

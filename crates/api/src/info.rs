@@ -36,6 +36,10 @@ pub struct PricesView {
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub per_token: i64,
+    /// For each token that a generation has.
+    #[serde(default, with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
+    pub per_answer_token: i64,
 }
 
 /// The numbers of `gainsay_protocol::Parameters`. Times are ms of service time, amounts micro-credits, fractions parts

@@ -1,6 +1,7 @@
 //! Jobs: submission, state, receipt.
 
 use crate::embeddings::EmbeddingInput;
+use crate::generation::FinishReason;
 use crate::parties::PartyView;
 use crate::wire::{Base64, integer, text};
 use gainsay_commitment::{ClaimId, InputCommitment, ModelId, Signature, TensorCommitment, TraceRoot};
@@ -136,7 +137,8 @@ pub struct Answer {
     pub claim: ClaimId,
     /// How far it may be relied upon.
     pub finality: Finality,
-    /// Row-major little-endian f32 `[rows, width]`, one row a sequence: every bit as claimed.
+    /// Row-major and little-endian, every bit as claimed: of embeddings f32 `[rows, width]`, one row a sequence; of a
+    /// generation its token ids, u32 `[rows, 1]`.
     pub output: Base64,
     /// Rows of the output.
     pub rows: u64,
@@ -146,6 +148,21 @@ pub struct Answer {
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub window_closes_at_ms: i64,
+    /// The text of a generation, up to where a stop string begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated: Option<Generated>,
+}
+
+/// What a language model said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Generated {
+    /// The text, up to where a stop string begins.
+    pub text: String,
+    /// The token ids, with the one that ended the answer.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
 }
 
 /// `GET /v1/jobs/{id}/receipt`: where the answer ran, which model gave it, who earned what.

@@ -32,6 +32,7 @@ pub mod routes;
 pub mod schema;
 pub mod signing;
 pub mod voids;
+pub mod webhooks;
 pub mod wire;
 
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

@@ -99,7 +99,7 @@ fn info(service_time_ms: i64) -> Vec<u8> {
             coordinator: coordinator(),
             service_time_ms,
             version: "0".into(),
-            prices: PricesView { per_job: 1, per_token: 1 },
+            prices: PricesView { per_job: 1, per_token: 1, per_answer_token: 1 },
             parameters: ParametersView::from(&Parameters::default()),
         },
     )

@@ -267,6 +267,7 @@ fn jobs() {
                 rows: 1,
                 width: 1,
                 window_closes_at_ms: 20,
+                generated: None,
             }),
         },
         json!({
@@ -491,12 +492,12 @@ fn info() {
             coordinator: PartyId::from_bytes([13; 32]),
             service_time_ms: 77,
             version: "0.1.0".into(),
-            prices: PricesView { per_job: 1_000, per_token: 10 },
+            prices: PricesView { per_job: 1_000, per_token: 10, per_answer_token: 30 },
             parameters: ParametersView::from(&Parameters::default()),
         },
         json!({
             "coordinator": hex(13), "service_time_ms": 77, "version": "0.1.0",
-            "prices": {"per_job": 1_000, "per_token": 10},
+            "prices": {"per_job": 1_000, "per_token": 10, "per_answer_token": 30},
             "parameters": {
                 "stake_per_job": 400_000, "bond": 200_000, "lost_lease_fee": 1_000, "fee_ppm": 50_000,
                 "slash_to_treasury_ppm": 250_000, "slash_to_submitter_ppm": 250_000,

@@ -11,28 +11,32 @@ use rules::Rules;
 use utoipa::OpenApi;
 
 use super::{
-    accounts, audit, blobs, claims, disputes, docs, embeddings, events, info, jobs, leases, metrics, models,
-    overview, parties, voids,
+    accounts, audit, blobs, claims, disputes, docs, embeddings, events, generation, info, jobs, leases,
+    metrics, models, overview, parties, voids,
 };
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Gainsay", description = include_str!("description.md"), license(name = "Apache-2.0", identifier = "Apache-2.0")),
     paths(
-        embeddings::embed,
+        embeddings::embed, generation::chat, generation::complete,
         jobs::submit, jobs::list, jobs::read, jobs::cancel, jobs::receipt,
         parties::register_submitter, accounts::deposit, accounts::withdraw, accounts::list,
         parties::register_owner, parties::register_worker, parties::register_challenger,
         models::list, models::read, models::register, blobs::download, blobs::upload,
-        leases::lease, leases::heartbeat, claims::post, claims::report, claims::list, claims::read,
+        leases::lease, leases::heartbeat, leases::tokens, claims::post, claims::report, claims::list, claims::read,
         disputes::open, disputes::play, disputes::list, disputes::read, disputes::evidence,
         disputes::resume, voids::void, voids::list, audit::books, audit::transactions,
         events::stream, overview::overview,
         info::info, info::live, info::ready, metrics::metrics, docs::document, overview::page, docs::page, docs::file,
     ),
-    components(schemas(gainsay_api::events::Event, gainsay_api::jobs::WaitFor)),
+    components(schemas(
+        gainsay_api::events::Event, gainsay_api::jobs::WaitFor, gainsay_api::generation::ChatChunk,
+        gainsay_api::webhooks::Notice,
+    )),
     tags(
         (name = "embeddings", description = "The OpenAI route: the stock client works with `base_url` set to `/v1` here"),
+        (name = "generation", description = "OpenAI's routes for text: whole answers, or answers as they come"),
         (name = "jobs", description = "The same work without waiting, and what became of it"),
         (name = "parties", description = "Who takes part"),
         (name = "money", description = "Balances, in micro-credits"),

@@ -43,6 +43,14 @@ const fn rule(operation: &'static str, askers: &'static [Asker], refuses: &'stat
 
 use Asker::{AnyKey, Operator, Party, Submitter};
 
+/// What both routes of OpenAI's for text refuse.
+#[rustfmt::skip]
+const GENERATION: &[ErrorCode] = &[
+    C::RateLimited, C::Overloaded, C::UnknownModel, C::ModelIncomplete, C::ProfileVoided, C::EmptyInput, C::InputTooLong,
+    C::InvalidInput, C::UnsupportedParameter, C::PriceTooLow, C::InsufficientFunds, C::IdempotencyKeyReused,
+    C::JobFailed, C::JobTimeout,
+];
+
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
     rule("embed", &[Submitter], &[
@@ -50,9 +58,11 @@ const RULES: &[Rule] = &[
         C::InvalidInput, C::UnsupportedParameter, C::PriceTooLow, C::InsufficientFunds, C::IdempotencyKeyReused,
         C::JobFailed, C::JobTimeout,
     ]),
+    rule("chat", &[Submitter], GENERATION),
+    rule("complete", &[Submitter], GENERATION),
     rule("submit_job", &[Submitter], &[
         C::RateLimited, C::UnknownModel, C::ModelIncomplete, C::ProfileVoided, C::EmptyInput, C::TooManyInputs, C::InputTooLong,
-        C::InvalidInput, C::PriceTooLow, C::InsufficientFunds, C::IdempotencyKeyReused,
+        C::InvalidInput, C::UnsupportedParameter, C::PriceTooLow, C::InsufficientFunds, C::IdempotencyKeyReused,
     ]),
     rule("list_jobs", &[Submitter], &[]),
     rule("read_job", &[Submitter], &[C::UnknownJob]),
@@ -71,6 +81,7 @@ const RULES: &[Rule] = &[
     rule("download_blob", &[], &[C::UnknownBlob]),
     rule("upload_blob", &[Operator, Party], &[C::BlobNotWanted, C::BlobHashMismatch]),
     rule("lease", &[Party], &[C::RateLimited, C::TooMuchToDefend, C::Suspended, C::InsufficientFunds]),
+    rule("stream_tokens", &[Party], &[C::InvalidEncoding, C::UnknownLease, C::StaleLease, C::StreamRefused]),
     rule("heartbeat", &[Party], &[C::UnknownLease, C::StaleLease]),
     rule("post_claim", &[Party], &[
         C::InvalidEncoding, C::Forbidden, C::UnknownLease, C::StaleLease, C::ClaimRefused, C::Equivocation,
