@@ -110,6 +110,7 @@ impl Worker {
     /// Forgets a lease whose claim the coordinator will not take.
     fn give_up(&self, record: &Record, error: &ClientError) {
         self.tally.lost.add(1);
+        self.tally.tell();
         tracing::warn!(lease = %record.lease, job = %record.job_id, %error, "the claim was refused");
         self.records.forget(record.lease);
     }

@@ -141,6 +141,7 @@ impl Shop {
                 // A claim that was signed in the same moment is kept, and posted after the next start.
                 if self.worker.records.of_lease(lease).is_some_and(|record| record.claim.is_none()) {
                     self.worker.tally.lost.add(1);
+                    self.worker.tally.tell();
                     self.worker.records.forget(lease);
                 }
             }
@@ -159,6 +160,7 @@ impl Shop {
     /// Lets a job lapse that cannot be run here.
     fn decline(&mut self, lease: LeaseId) {
         self.worker.tally.lost.add(1);
+        self.worker.tally.tell();
         self.worker.records.forget(lease);
         self.declined.push_back(lease);
         if self.declined.len() > MAX_DECLINED {
@@ -222,6 +224,7 @@ async fn lease(
             tracing::info!(lease = %record.lease, job = %record.job_id, model = %record.model, "leased");
             records.keep(&record)?;
             tally.leases.add(1);
+            tally.tell();
             taken.push(record);
         }
     }
