@@ -6,6 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+/// What people are told that it is.
+pub(crate) const DESCRIPTION: &str = "a generated model with random weights, whose words mean nothing";
+
 /// How large it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Size {

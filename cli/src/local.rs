@@ -59,10 +59,14 @@ impl LocalModel {
         // The file asks for cuts and padding at 128 tokens, which is not what the model was asked to embed.
         tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
         tokenizer.with_padding(None);
+        Ok(Runner { model: self.into_model(options)?, tokenizer })
+    }
+
+    /// Makes it ready to run here, without its tokenizer.
+    pub(crate) fn into_model(self, options: Options) -> Result<Model> {
         let weights = self.weights.into_iter().map(Arc::from).collect();
         let validated = self.manifest.validate().context("the manifest is refused")?;
-        let model = Model::new(Arc::new(validated), weights, options).context("the model does not load")?;
-        Ok(Runner { model, tokenizer })
+        Model::new(Arc::new(validated), weights, options).context("the model does not load")
     }
 }
 

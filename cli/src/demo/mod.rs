@@ -1,13 +1,15 @@
 //! `gainsay demo`: the whole story on one machine, with every party a process of its own.
 //!
 //! A cheat takes the first job and flips one bit of one operator's output; a challenger finds it, narrows it down and
-//! proves it. Honest workers of two owners do the rest. At the end the demo re-runs every answer itself and compares.
+//! proves it. Another cheat answers a prompt with one token that was never drawn, and is convicted of exactly that one.
+//! Honest workers of two owners do the rest. At the end the demo re-runs every answer itself and compares.
 
 mod report;
 mod script;
 mod sentences;
 mod tally;
 mod timeline;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,6 +33,9 @@ pub(crate) struct DemoArguments {
     /// Use the model in this folder: all-MiniLM-L6-v2, or another encoder of the BERT family.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Use the language model in this folder; a small generated one, whose words mean nothing, if not given.
+    #[arg(long, value_name = "DIR")]
+    language_model: Option<PathBuf>,
     /// Keep logs, keys and evidence in this folder.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -80,7 +85,7 @@ impl DemoArguments {
         let bar = spinner.clone();
         let stage =
             Stage::new(folder.path.clone(), database, move |line| bar.set_message(line.to_owned())).await?;
-        let played = script::play(stage, &pulled, spinner, started).await;
+        let played = script::play(stage, &pulled, self.language_model, spinner, started).await;
         if folder.keep {
             eprintln!("logs, keys and evidence are in {}", folder.path.display());
         }

@@ -1,6 +1,6 @@
 //! The acts of the demo, in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use super::report::{self, Report};
 use super::sentences::SENTENCES;
 use super::tally::Tally;
 use super::timeline;
+use super::words::{self, PROMPTS, Speaker, WRONG_TOKEN};
 use crate::cast;
 use crate::local::{LocalModel, Runner};
 use crate::pull::Pulled;
@@ -32,9 +33,12 @@ use crate::terminal;
 const MODEL_NAME: &str = gainsay_model_source::DEFAULT_MODEL;
 const CHEAT: &str = "mallory";
 const CHEAT_OWNER: &str = "mallory-co";
+const LIAR: &str = "trudy";
+const LIAR_OWNER: &str = "trudy-co";
 const HONEST: [(&str, &str); 2] = [("alder", "alder-co"), ("birch", "birch-co")];
 const CHALLENGER: &str = "hawk";
 const CHALLENGER_OWNER: &str = "hawk-co";
+const CHEATS: [(&str, &str); 2] = [(CHEAT, CHEAT_OWNER), (LIAR, LIAR_OWNER)];
 const SENTENCES_PER_JOB: usize = 2;
 const JOBS_IN_FLIGHT: usize = 4;
 const WINDOW_MS: u64 = 6_000;
@@ -55,11 +59,12 @@ struct Asked {
 pub(super) async fn play(
     mut stage: Stage,
     pulled: &Pulled,
+    language_model: Option<PathBuf>,
     spinner: ProgressBar,
     started: Instant,
 ) -> Result<Report> {
     let outcome = tokio::select! {
-        outcome = acts(&mut stage, pulled, spinner, started) => outcome,
+        outcome = acts(&mut stage, pulled, language_model, spinner, started) => outcome,
         () = tokio::time::sleep(PATIENCE) => Err(anyhow::anyhow!("the demo did not end within {PATIENCE:?}")),
     };
     // If a party ended early, its log says more than what its absence caused.
@@ -71,7 +76,13 @@ pub(super) async fn play(
     }
 }
 
-async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started: Instant) -> Result<Report> {
+async fn acts(
+    stage: &mut Stage,
+    pulled: &Pulled,
+    language_model: Option<PathBuf>,
+    spinner: ProgressBar,
+    started: Instant,
+) -> Result<Report> {
     spinner.set_message("reading the model and hashing its weights");
     let dir = pulled.dir.clone();
     let model = tokio::task::spawn_blocking(move || {
@@ -79,6 +90,10 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     })
     .await
     .context("reading the model ended early")??;
+
+    let own = stage.dir().to_owned();
+    let speaker = tokio::task::spawn_blocking(move || Speaker::read(language_model.as_deref(), &own));
+    let speaker = speaker.await.context("reading the language model ended early")??;
 
     spinner.set_message("starting the coordinator");
     let token = cast::random_token()?;
@@ -91,6 +106,7 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
     let client = Client::connect(&url).await.context("the coordinator does not answer")?;
     let submitter = cast::submitter(&client, &token, "submitter").await?;
     let id = crate::publish::publish(&client, Auth::Bearer(&token), &model, &spinner).await?;
+    let words = crate::publish::publish(&client, Auth::Bearer(&token), &speaker.model, &spinner).await?;
     let arithmetic = client
         .models()
         .await?
@@ -101,44 +117,73 @@ async fn acts(stage: &mut Stage, pulled: &Pulled, spinner: ProgressBar, started:
         .context("the coordinator does not list the model that it was just given")?;
     spinner.finish_and_clear();
 
-    let show = Show::start(&client, SENTENCES.len() / SENTENCES_PER_JOB, started);
+    let show = Show::start(&client, SENTENCES.len() / SENTENCES_PER_JOB + PROMPTS.len(), started);
     show.say(&format!("model    {MODEL_NAME} from {}; coordinator at {url}", pulled.source));
+    show.say(&format!("model    {}: {}", speaker.model.manifest.name, speaker.description));
 
-    // The cheat comes first, so that it gets the first job whatever the machine's mood is.
+    // The cheats come first, so that each gets the first job of its model whatever the machine's mood is.
     let owner = cast::owner(stage, &client, &token, CHALLENGER_OWNER).await?;
     stage.party("challenger", CHALLENGER, &owner, &url, &[])?;
     let owner = cast::owner(stage, &client, &token, CHEAT_OWNER).await?;
-    stage.party("worker", CHEAT, &owner, &url, &["--misbehave", "flip"])?;
+    stage.party(
+        "worker",
+        CHEAT,
+        &owner,
+        &url,
+        &["--misbehave", "flip", "--batch", "1", "--model", &id.to_string()],
+    )?;
+    let owner = cast::owner(stage, &client, &token, LIAR_OWNER).await?;
+    let lie = format!("token:{WRONG_TOKEN}");
+    stage.party(
+        "worker",
+        LIAR,
+        &owner,
+        &url,
+        &["--misbehave", &lie, "--batch", "1", "--model", &words.to_string()],
+    )?;
 
     let mut batches = SENTENCES.chunks(SENTENCES_PER_JOB);
     let first = batches.next().context("there are sentences")?;
-    let (first, ()) = tokio::try_join!(ask(&client, &submitter.api_key, id.to_string(), first), async {
-        show.until(|tally| tally.has_claim_by(CHEAT)).await;
-        for (worker, owner) in HONEST {
-            let owner = cast::owner(stage, &client, &token, owner).await?;
-            stage.party("worker", worker, &owner, &url, &[])?;
-        }
-        Ok(())
-    })?;
+    let key = &submitter.api_key;
+    let first_words = words::ask(&client, key, words.to_string(), 0);
+    let (first, first_words, ()) =
+        tokio::try_join!(ask(&client, key, id.to_string(), first), first_words, async {
+            show.until(|tally| CHEATS.iter().all(|(cheat, _)| tally.has_claim_by(cheat))).await;
+            for (worker, owner) in HONEST {
+                let owner = cast::owner(stage, &client, &token, owner).await?;
+                stage.party("worker", worker, &owner, &url, &[])?;
+            }
+            Ok(())
+        })?;
     let rest: Vec<Asked> = stream::iter(batches)
         .map(|texts| ask(&client, &submitter.api_key, id.to_string(), texts))
         .buffered(JOBS_IN_FLIGHT)
         .try_collect()
         .await?;
     let asked: Vec<Asked> = std::iter::once(first).chain(rest).collect();
+    let more_words: Vec<words::Asked> = stream::iter(1..PROMPTS.len())
+        .map(|number| words::ask(&client, key, words.to_string(), number))
+        .buffered(JOBS_IN_FLIGHT)
+        .try_collect()
+        .await?;
+    let said: Vec<words::Asked> = std::iter::once(first_words).chain(more_words).collect();
 
-    let jobs = asked.len();
+    let jobs = asked.len() + said.len();
     show.until(|tally| tally.decided() >= jobs).await;
     let spinner = terminal::spinner("running every answer again, independently");
     let runner = tokio::task::spawn_blocking(move || model.into_runner(independent()))
         .await
         .context("loading the model ended early")??;
-    let unequal = compare(&client, &submitter.api_key, &runner, &asked).await?;
+    let mut unequal = compare(&client, key, &runner, &asked).await?;
+    let speaker = tokio::task::spawn_blocking(move || speaker.model.into_model(independent()))
+        .await
+        .context("loading the language model ended early")??;
+    unequal.extend(words::compare(&client, key, speaker, &said).await?);
     keep_evidence(&client, &show, stage.dir()).await?;
     spinner.finish_and_clear();
     let accounts = settled_accounts(&client, &token).await?;
     let tally = show.finish();
-    let spent: i64 = asked.iter().map(|asked| asked.price).sum();
+    let spent: i64 = asked.iter().map(|asked| asked.price).chain(said.iter().map(|asked| asked.price)).sum();
     let model = report::Model { id: id.to_string(), source: pulled.source.to_owned(), arithmetic };
     Ok(conclude(tally, model, &accounts, &unequal, spent, started))
 }
@@ -225,12 +270,18 @@ fn conclude(
     let earned: i64 = HONEST.iter().map(|(_, owner)| balance_of(accounts, owner) - cast::OWNER_CREDITS).sum();
     let checks = vec![
         report::Check {
-            name: "the cheat was convicted, and nothing of its work was paid",
+            name: "the cheat with a wrong bit was convicted, and nothing of its work was paid",
             ok: tally.is_convicted(CHEAT),
         },
         report::Check {
+            name: "so was the cheat with a token that was never drawn",
+            ok: tally.is_convicted(LIAR),
+        },
+        report::Check {
             name: "all honest work became final",
-            ok: tally.all_honest_work_is_final(CHEAT) && tally.jobs().refunded == 0 && !paid.contains(CHEAT),
+            ok: tally.all_honest_work_is_final(&CHEATS.map(|(cheat, _)| cheat))
+                && tally.jobs().refunded == 0
+                && CHEATS.iter().all(|(cheat, _)| !paid.contains(cheat)),
         },
         report::Check {
             name: "honest workers were paid, and no more than was spent",
@@ -241,9 +292,9 @@ fn conclude(
             ok: unequal.is_empty(),
         },
         report::Check {
-            name: "the challenger was rewarded from the cheat's stake",
+            name: "the challenger was rewarded from the cheats' stakes",
             ok: balance_of(accounts, CHALLENGER_OWNER) > cast::OWNER_CREDITS
-                && balance_of(accounts, CHEAT_OWNER) < cast::OWNER_CREDITS,
+                && CHEATS.iter().all(|(_, owner)| balance_of(accounts, owner) < cast::OWNER_CREDITS),
         },
         report::Check { name: "no stake, bond or escrow is left behind", ok: locked == 0 },
         report::Check { name: "the ledger sums to zero", ok: accounts.sum == 0 },

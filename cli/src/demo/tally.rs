@@ -111,12 +111,12 @@ impl Tally {
         self.convicted.contains(worker) && !self.finals().any(|claimed| claimed.worker == worker)
     }
 
-    /// Whether every claim of every other worker than `cheat` became final.
-    pub(crate) fn all_honest_work_is_final(&self, cheat: &str) -> bool {
+    /// Whether every claim of every other worker than these became final.
+    pub(crate) fn all_honest_work_is_final(&self, cheats: &[&str]) -> bool {
         let paid: BTreeSet<&ClaimId> = self.finalized.values().collect();
         self.claimed
             .iter()
-            .filter(|(_, claimed)| claimed.worker != cheat)
+            .filter(|(_, claimed)| !cheats.contains(&claimed.worker.as_str()))
             .all(|(claim, claimed)| paid.contains(claim) && !claimed.rejected)
     }
 

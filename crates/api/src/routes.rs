@@ -108,6 +108,8 @@ pub const WITHDRAWALS: &str = "/v1/withdrawals";
 pub const ACCOUNTS: &str = "/v1/accounts";
 /// The OpenAI-compatible embeddings endpoint.
 pub const EMBEDDINGS: &str = "/v1/embeddings";
+/// `/v1/completions`.
+pub const COMPLETIONS: &str = "/v1/completions";
 /// Jobs.
 pub const JOBS: &str = "/v1/jobs";
 /// Models.

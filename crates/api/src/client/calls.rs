@@ -6,6 +6,7 @@ use crate::accounts::{Accounts, AccountsQuery, Deposit, Withdraw};
 use crate::claims::{ClaimAccepted, ClaimFilter, ClaimList, ClaimView, EquivocationConvicted};
 use crate::disputes::{DisputeFilter, DisputeList, DisputeView};
 use crate::embeddings::{EmbeddingRequest, EmbeddingResponse};
+use crate::generation::{Completion, CompletionRequest};
 use crate::info::Info;
 use crate::jobs::{JobList, JobQuery, JobView, JobsQuery, Receipt, SubmitJob};
 use crate::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases, Streamed};
@@ -89,6 +90,16 @@ impl Client {
         request: &EmbeddingRequest,
     ) -> Result<EmbeddingResponse, ClientError> {
         let call = Call::post(routes::EMBEDDINGS).auth(Auth::Bearer(api_key)).once().waiting(EMBEDDING_WAIT);
+        self.json(call.json(request)?).await
+    }
+
+    /// Has a prompt continued, and waits for the whole answer.
+    pub async fn completion(
+        &self,
+        api_key: &str,
+        request: &CompletionRequest,
+    ) -> Result<Completion, ClientError> {
+        let call = Call::post(routes::COMPLETIONS).auth(Auth::Bearer(api_key)).once().waiting(EMBEDDING_WAIT);
         self.json(call.json(request)?).await
     }
 
