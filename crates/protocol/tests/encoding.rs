@@ -5,8 +5,8 @@ use gainsay_commitment::{
     Canonical, ChainingValue, ClaimId, DisputeId, MoveHash, NodeAddress, Opening, PartyId, SecretKey, Signed,
 };
 use gainsay_program::{
-    ArithmeticProfile, Dtype, JobField, JobInput, Layer, Manifest, Op, OpKind, OpPlace, Operand, Program,
-    Scope, TensorRef, TensorSpec,
+    ArithmeticProfile, Dtype, GenerationRequest, JobField, JobInput, Layer, Manifest, Op, OpKind, OpPlace,
+    Operand, Program, Sampling, Scope, StopRules, TensorRef, TensorSpec,
 };
 use gainsay_protocol::{
     Action, Cause, Choice, Claim, ClaimReceipt, Closing, Dispute, DisputeTerms, Equivocation, Event,
@@ -52,6 +52,12 @@ fn open() -> Open {
 fn reveal(content: RevealContent) -> Reveal {
     let scope = Scope::Virtual { op: 4, element: 1 << 40 };
     Reveal { claim: hash(0x30), layer: 7, scope, content }
+}
+
+fn generation() -> Job {
+    let sampling = Sampling { temperature: 0.5, logit_bias: vec![(4, 1.0)], seed: 7, ..Sampling::default() };
+    let stop = StopRules { max_tokens: 9, stop: vec![b"end".to_vec()], ignore_eos: true };
+    Job::generation(hash(0x10), GenerationRequest { prompt: vec![1, 2, 3], sampling, stop })
 }
 
 fn reveals() -> [Reveal; 3] {
@@ -241,6 +247,7 @@ fn golden() -> Vec<String> {
         lines.push(format!("{name} {} {}", bytes.len(), hex(&digest)));
     };
     add("job", job().to_bytes(), job().digest());
+    add("generation", generation().to_bytes(), generation().digest());
     add("claim", claim().to_bytes(), claim().digest());
     add("open", open().to_bytes(), open().digest());
     for (name, reveal) in ["reveal_ops", "reveal_nodes", "reveal_chunk"].iter().zip(reveals()) {
@@ -304,6 +311,7 @@ fn survives<T: Canonical + std::fmt::Debug + PartialEq>(value: &T, random: &mut 
 fn decoders_are_strict_and_survive_mutations() {
     let mut random = Random::new(11);
     survives(&job(), &mut random);
+    survives(&generation(), &mut random);
     survives(&claim(), &mut random);
     survives(&open(), &mut random);
     reveals().iter().for_each(|reveal| survives(reveal, &mut random));

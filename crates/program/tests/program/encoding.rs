@@ -1,8 +1,8 @@
 //! Canonical encodings: fixed bytes, strict decoding.
 
 use gainsay_commitment::encoding::{Canonical, Decoder, Encoder};
-use gainsay_program::toy::{Toy, ToyOptions};
-use gainsay_program::{ArithmeticProfile, JobInput, Manifest, OpPlace, Scope, TensorRef};
+use gainsay_program::toy::{DecoderOptions, Toy, ToyOptions};
+use gainsay_program::{ArithmeticProfile, JobInput, Manifest, OpPlace, Sampling, Scope, TensorRef};
 use proptest::prelude::*;
 
 /// A manifest that uses every op kind, both linears and two element types.
@@ -25,6 +25,39 @@ fn golden_f32_manifest() -> Manifest {
     Toy::new(&options).expect("a small model").model.manifest().clone()
 }
 
+/// A manifest that uses every op kind of a language model.
+fn golden_decoder() -> Manifest {
+    let options = DecoderOptions {
+        arithmetic: ArithmeticProfile::ExactInt8V1,
+        blocks: 1,
+        half_head: 1,
+        kv_heads: 1,
+        intermediate: 3,
+        vocabulary: 3,
+        max_sequence: 2,
+        ornate: true,
+        tied: false,
+        ..DecoderOptions::default()
+    };
+    Toy::decoder(&options).expect("a small model").model.manifest().clone()
+}
+
+fn golden_generation() -> JobInput {
+    let sampling = Sampling {
+        temperature: 0.7,
+        top_k: 40,
+        top_p: 0.9,
+        min_p: 0.05,
+        repetition_penalty: 1.1,
+        presence_penalty: -0.5,
+        frequency_penalty: 0.25,
+        logit_bias: vec![(3, -100.0), (0xffff_ffff, 1.5)],
+        seed: 0x0123_4567_89ab_cdef,
+        choice: 2,
+    };
+    JobInput::generation(&[1, 2], &[0xffff_ffff, 7], sampling).expect("a generation")
+}
+
 fn golden_job() -> JobInput {
     JobInput::new([vec![1, 0xffff_ffff], vec![7]]).expect("two sequences")
 }
@@ -41,6 +74,7 @@ fn golden(name: &str) -> Vec<u8> {
 #[test]
 fn encodings_and_ids_are_the_recorded_ones() {
     let (int8, f32, job) = (golden_manifest(), golden_f32_manifest(), golden_job());
+    let (decoder, generation) = (golden_decoder(), golden_generation());
     let found = [
         ("manifest_int8", int8.to_bytes()),
         ("manifest_int8_id", int8.id().as_bytes().to_vec()),
@@ -48,6 +82,10 @@ fn encodings_and_ids_are_the_recorded_ones() {
         ("manifest_f32_id", f32.id().as_bytes().to_vec()),
         ("job", job.to_bytes()),
         ("job_digest", job.digest().to_vec()),
+        ("manifest_decoder", decoder.to_bytes()),
+        ("manifest_decoder_id", decoder.id().as_bytes().to_vec()),
+        ("generation", generation.to_bytes()),
+        ("generation_digest", generation.digest().to_vec()),
     ];
     let found: String =
         found.iter().map(|(name, bytes)| format!("{name} {}\n", hex::encode(bytes))).collect();
@@ -62,6 +100,8 @@ fn recorded_encodings_decode_to_what_was_encoded() {
     assert_eq!(Manifest::from_bytes(&golden("manifest_int8")), Ok(golden_manifest()));
     assert_eq!(Manifest::from_bytes(&golden("manifest_f32")), Ok(golden_f32_manifest()));
     assert_eq!(JobInput::from_bytes(&golden("job")), Ok(golden_job()));
+    assert_eq!(Manifest::from_bytes(&golden("manifest_decoder")), Ok(golden_decoder()));
+    assert_eq!(JobInput::from_bytes(&golden("generation")), Ok(golden_generation()));
 }
 
 #[test]
