@@ -269,7 +269,7 @@ pub(crate) fn sample(logits: &[f32], sampling: &gainsay_arithmetic::sampling::Sa
     };
     let mut ids: Vec<usize> = (0..logits.len()).collect();
     // A stable sort leaves equal values in the order of their ids.
-    ids.sort_by(|&a, &b| z(b).partial_cmp(&z(a)).unwrap());
+    ids.sort_by(|&a, &b| z(b).partial_cmp(&z(a)).expect("no z is a NaN"));
     ids.truncate(sampling.top_k as usize);
     let greatest = z(ids[0]);
     if greatest.is_infinite() {
@@ -281,8 +281,8 @@ pub(crate) fn sample(logits: &[f32], sampling: &gainsay_arithmetic::sampling::Sa
     for weight in weights {
         sums.push(sums.last().copied().unwrap_or(0.0f32) + weight);
     }
-    let last = *sums.last().unwrap();
-    let n = (0..sums.len()).find(|&n| sums[n] >= sampling.top_p * last).unwrap();
-    let i = (0..sums.len()).find(|&i| sums[i] > u * sums[n]).unwrap();
+    let last = *sums.last().expect("a candidate is kept");
+    let n = (0..sums.len()).find(|&n| sums[n] >= sampling.top_p * last).expect("the last sum is enough");
+    let i = (0..sums.len()).find(|&i| sums[i] > u * sums[n]).expect("u is below 1");
     ids[i] as u32
 }
