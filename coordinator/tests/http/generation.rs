@@ -211,8 +211,9 @@ impl Events {
     /// Reads until the text holds `wanted`.
     async fn until(&mut self, wanted: &str) -> &str {
         let mut buffer = [0; 4096];
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.text.contains(wanted) {
-            let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await;
+            let read = tokio::time::timeout_at(deadline, self.stream.read(&mut buffer)).await;
             let count = read.unwrap_or_else(|_| panic!("no {wanted:?} in {}", self.text)).unwrap();
             assert!(count > 0, "the stream ended without {wanted:?}: {}", self.text);
             self.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
@@ -247,8 +248,8 @@ async fn tokens_reach_the_client_while_the_job_runs() {
     assert_eq!(stage.stream(&lease, 0, &ids("He")).await.unwrap(), 2);
     events.until("\"content\":\"He\"").await;
     assert_eq!(stage.stream(&lease, 2, &ids("l")).await.unwrap(), 3);
-    assert_eq!(stage.stream(&lease, 1, &ids("ell")).await.unwrap(), 4, "what is on record may come again");
     events.until("\"content\":\"l\"").await;
+    assert_eq!(stage.stream(&lease, 1, &ids("ell")).await.unwrap(), 4, "what is on record may come again");
     stage.claim(&lease, &ended("Hello", end)).await.unwrap();
     events.until("data: [DONE]").await;
 
