@@ -24,6 +24,15 @@ use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
 use crate::store::{Connection, StoreError, StoreResult, clock, voids};
 
+/// A claim as it came, with what checking it needs.
+struct Arrived<'a> {
+    claim: &'a Signed<Claim>,
+    /// The bytes received.
+    bytes: &'a [u8],
+    /// The bytes of the model's tokens.
+    table: &'a TokenTable,
+}
+
 impl App {
     /// Takes a signed claim (`Signed<Claim>` bytes) and countersigns it. The same claim again: the same answer.
     ///
@@ -40,7 +49,8 @@ impl App {
             return Err(ClaimFault::Coordinator.into());
         }
         let table = self.token_bytes(claim.body.model).await?;
-        retrying(|| self.receive(&claim, signed, &table)).await
+        let arrived = Arrived { claim: &claim, bytes: signed, table: &table };
+        retrying(|| self.receive(&arrived)).await
     }
 
     /// The bytes of the tokens of a language model, which the length rule needs. Of another model, or a tokenizer that has
@@ -59,12 +69,8 @@ impl App {
         }
     }
 
-    async fn receive(
-        &self,
-        claim: &Signed<Claim>,
-        signed: &[u8],
-        table: &TokenTable,
-    ) -> AppResult<Signed<ClaimReceipt>> {
+    async fn receive(&self, arrived: &Arrived<'_>) -> AppResult<Signed<ClaimReceipt>> {
+        let Arrived { claim, bytes: signed, .. } = *arrived;
         let (body, id) = (&claim.body, claim.body.lease);
         let mut work = Work::begin(self).await?;
         let worker = parties::lock_worker(&mut work.tx, body.worker).await?;
@@ -74,7 +80,7 @@ impl App {
         let lease = lease.filter(|lease| lease.worker == body.worker && lease.job == body.job);
         let lease = lease.ok_or(AppError::UnknownLease(id))?;
         match lease.state {
-            LeaseState::Held => self.accept(work, claim, signed, table, &worker, &job, &lease).await,
+            LeaseState::Held => self.accept(work, arrived, &worker, &job, &lease).await,
             LeaseState::Lost | LeaseState::Voided => Err(AppError::LeaseOver(id)),
             LeaseState::Claimed => self.receive_again(work, claim, signed, &job).await,
         }
@@ -83,9 +89,7 @@ impl App {
     async fn accept(
         &self,
         mut work: Work<'_>,
-        signed: &Signed<Claim>,
-        bytes: &[u8],
-        table: &TokenTable,
+        arrived: &Arrived<'_>,
         worker: &Agent,
         job: &StoredJob,
         lease: &StoredLease,
@@ -101,6 +105,7 @@ impl App {
             lease: lease.id,
             worker: lease.worker,
         };
+        let Arrived { claim: signed, bytes, table } = *arrived;
         let asked = decode_job(job)?;
         signed.body.check(&model, &asked, &terms)?;
         signed.body.check_length(&model, &asked, table)?;
