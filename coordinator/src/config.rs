@@ -19,8 +19,10 @@ pub struct Config {
     pub database_connections: u32,
     /// Redis, where several coordinators share one; without it, the process keeps to itself.
     pub redis: Option<RedisConfig>,
-    /// Folder of model files, named by their hashes.
+    /// Folder of model files, named by their hashes. With `blob_url` uploads are received there, and no more.
     pub blob_dir: PathBuf,
+    /// Object store that model files are kept in, in place of the folder.
+    pub blob_url: Option<String>,
     /// File that holds the coordinator's secret key; made with mode 0600 where it is missing.
     pub key_file: PathBuf,
     /// Bearer token for deposits and the view of all accounts; without one, nobody may.
@@ -40,6 +42,7 @@ impl std::fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("redis", &self.redis)
             .field("blob_dir", &self.blob_dir)
+            .field("blob_url", &self.blob_url)
             .field("key_file", &self.key_file)
             .field("parameters", &self.parameters)
             .field("prices", &self.prices)
@@ -192,6 +195,7 @@ impl Config {
             database_connections: 16,
             redis: None,
             blob_dir: PathBuf::from("gainsay-data/blobs"),
+            blob_url: None,
             key_file: PathBuf::from("gainsay-data/coordinator.key"),
             operator_token: None,
             parameters: Parameters::default(),
@@ -241,6 +245,7 @@ impl Settings for Config {
         visitor.value("database_connections", &mut self.database_connections);
         visit_redis(&mut self.redis, visitor);
         visitor.path("blob_dir", &mut self.blob_dir);
+        visitor.optional("blob_url", &mut self.blob_url);
         visitor.path("key_file", &mut self.key_file);
         visitor.secret("operator_token", &mut self.operator_token);
         visit_parameters(&mut self.parameters, visitor);

@@ -124,7 +124,7 @@ impl App {
     /// Database, key file or folder; or the database belongs to a coordinator with another key.
     pub async fn start(config: Config, bus: Arc<dyn Bus>) -> AppResult<Self> {
         let key = key::read_or_make(&config.key_file)?;
-        let files = FileStore::open(config.blob_dir.clone()).await?;
+        let files = FileStore::open(config.blob_dir.clone(), config.blob_url.as_deref()).await?;
         let store = reach_store(&config, key.id()).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
         let (defences, texts) = (defences::Defences::default(), texts::Texts::default());

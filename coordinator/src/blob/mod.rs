@@ -1,4 +1,9 @@
-//! Model files by content: each file is named by the BLAKE3 hash of its bytes, so that a name is never reused.
+//! Model files by content: each file is named by the BLAKE3 hash of its bytes, so that a name is never reused. They lie
+//! in a folder, or in an object store; what comes in is received in the folder in either case, and hashed as it comes.
+
+mod object;
+
+pub use object::ObjectError;
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -6,6 +11,7 @@ use std::time::Duration;
 
 use gainsay_commitment::TensorCommitment;
 use gainsay_program::weights::WeightTypes;
+use object::{Object, Objects};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -14,36 +20,47 @@ const READ_BYTES: usize = 256 << 10;
 /// No upload goes on after it has rested for so long.
 const UPLOAD_REST: Duration = Duration::from_secs(60 * 60);
 
-/// A file operation failed.
+/// A file could not be kept or had.
 #[derive(Debug, thiserror::Error)]
-#[error("could not {operation} {path}")]
-pub struct FileError {
-    operation: &'static str,
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum FileError {
+    /// On this machine.
+    #[error("could not {operation} {path}")]
+    Local {
+        /// What.
+        operation: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// In the object store.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
 }
 
 fn failed<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
-    move |source| FileError { operation, path: path.to_owned(), source }
+    move |source| FileError::Local { operation, path: path.to_owned(), source }
 }
 
-/// A folder of files named by hash, spread over 256 folders by its first two digits.
+/// Files named by hash: in a folder, spread over 256 folders by their first two digits, or in an object store.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     root: PathBuf,
+    objects: Option<Objects>,
 }
 
 impl FileStore {
-    /// Opens the folder, making it where it is missing.
+    /// Opens the folder, making it where it is missing, and the object store at `url` where there is one.
     ///
     /// # Errors
-    /// The folder cannot be made.
-    pub async fn open(root: PathBuf) -> Result<Self, FileError> {
+    /// The folder cannot be made, or the address is no object store's.
+    pub async fn open(root: PathBuf, url: Option<&str>) -> Result<Self, FileError> {
+        let objects = url.map(Objects::open).transpose()?;
         let incoming = root.join("incoming");
         fs::create_dir_all(&incoming).await.map_err(failed("make", &incoming))?;
         sweep(&incoming).await?;
-        Ok(Self { root })
+        Ok(Self { root, objects })
     }
 
     fn path(&self, hash: &TensorCommitment) -> PathBuf {
@@ -56,6 +73,9 @@ impl FileStore {
     /// # Errors
     /// It cannot be opened.
     pub async fn get(&self, hash: &TensorCommitment) -> Result<Option<Blob>, FileError> {
+        if let Some(objects) = &self.objects {
+            return Ok(objects.get(hash).await?.map(|object| Blob(Source::Object(object))));
+        }
         let path = self.path(hash);
         let file = match File::open(&path).await {
             Ok(file) => file,
@@ -63,7 +83,7 @@ impl FileStore {
             Err(error) => return Err(failed("open", &path)(error)),
         };
         let bytes = file.metadata().await.map_err(failed("read", &path))?.len();
-        Ok(Some(Blob { file, path, bytes }))
+        Ok(Some(Blob(Source::File { file, path, bytes })))
     }
 
     /// Starts to receive a file of at most `limit` bytes that is said to have this hash.
@@ -85,6 +105,10 @@ impl FileStore {
         mut upload: BlobUpload,
         hash: &TensorCommitment,
     ) -> Result<(), FileError> {
+        if let Some(objects) = &self.objects {
+            // The file that was received goes with the upload.
+            return Ok(objects.put(&upload.incoming.path, hash).await?);
+        }
         let target = self.path(hash);
         let folder = target.parent().expect("a file's path lies in its hash's folder");
         let from = upload.incoming.path.clone();
@@ -118,21 +142,26 @@ async fn sweep(incoming: &Path) -> Result<(), FileError> {
 
 /// A file open for reading.
 #[derive(Debug)]
-pub struct Blob {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
+pub struct Blob(Source);
+
+#[derive(Debug)]
+enum Source {
+    File { file: File, path: PathBuf, bytes: u64 },
+    Object(Object),
 }
 
 impl Blob {
     /// Its length, bytes.
     pub fn len(&self) -> u64 {
-        self.bytes
+        match &self.0 {
+            Source::File { bytes, .. } => *bytes,
+            Source::Object(object) => object.bytes(),
+        }
     }
 
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.len() == 0
     }
 
     /// The next part, none at the end.
@@ -140,10 +169,15 @@ impl Blob {
     /// # Errors
     /// It cannot be read.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, FileError> {
-        let mut part = Vec::with_capacity(READ_BYTES);
-        let read = (&mut self.file).take(READ_BYTES as u64).read_to_end(&mut part).await;
-        read.map_err(failed("read", &self.path))?;
-        Ok(if part.is_empty() { None } else { Some(part) })
+        match &mut self.0 {
+            Source::File { file, path, .. } => {
+                let mut part = Vec::with_capacity(READ_BYTES);
+                let read = file.take(READ_BYTES as u64).read_to_end(&mut part).await;
+                read.map_err(failed("read", path))?;
+                Ok(if part.is_empty() { None } else { Some(part) })
+            }
+            Source::Object(object) => Ok(object.next().await?),
+        }
     }
 
     /// Goes on reading at this byte.
@@ -151,7 +185,12 @@ impl Blob {
     /// # Errors
     /// It cannot be read there.
     pub async fn seek(&mut self, start: u64) -> Result<(), FileError> {
-        self.file.seek(SeekFrom::Start(start)).await.map_err(failed("read", &self.path))?;
+        match &mut self.0 {
+            Source::File { file, path, .. } => {
+                file.seek(SeekFrom::Start(start)).await.map_err(failed("read", path))?;
+            }
+            Source::Object(object) => object.seek(start),
+        }
         Ok(())
     }
 
@@ -160,8 +199,10 @@ impl Blob {
     /// # Errors
     /// It cannot be read.
     pub async fn read_all(mut self) -> Result<Vec<u8>, FileError> {
-        let mut whole = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
-        self.file.read_to_end(&mut whole).await.map_err(failed("read", &self.path))?;
+        let mut whole = Vec::with_capacity(usize::try_from(self.len()).unwrap_or(0));
+        while let Some(part) = self.next().await? {
+            whole.extend_from_slice(&part);
+        }
         Ok(whole)
     }
 }
@@ -255,7 +296,7 @@ mod tests {
         let long_ago = SystemTime::now() - 2 * UPLOAD_REST;
         File::create(&old).unwrap().set_modified(long_ago).unwrap();
         File::create(&new).unwrap();
-        FileStore::open(root.clone()).await.unwrap();
+        FileStore::open(root.clone(), None).await.unwrap();
         assert!(!old.exists() && new.exists());
         remove_dir_all(&root).unwrap();
     }
