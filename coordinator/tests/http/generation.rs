@@ -1,4 +1,5 @@
 //! `POST /v1/chat/completions` and `POST /v1/completions`, as OpenAI clients use them, and what workers stream.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

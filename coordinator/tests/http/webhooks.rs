@@ -1,4 +1,5 @@
 //! Signed notices of decisions.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
