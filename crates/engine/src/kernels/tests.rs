@@ -98,8 +98,8 @@ fn elementwise_ops_meet_every_edge_and_every_exponent() {
     x.extend(EDGES);
     x.extend(random.with_edges(5000));
     let y = random.with_edges(x.len());
-    let binary: [(Binary, fn(f32, f32) -> f32); 2] =
-        [(Binary::Add, |a, b| a + b), (Binary::Mul, |a, b| a * b)];
+    type BinaryLaw = (Binary, fn(f32, f32) -> f32);
+    let binary: [BinaryLaw; 2] = [(Binary::Add, |a, b| a + b), (Binary::Mul, |a, b| a * b)];
     for (formula, scalar) in binary {
         let what = format!("{formula:?}");
         let found = same_everywhere(x.len(), &what, |kernels, out| kernels.binary(formula, &x, &y, out));
@@ -107,7 +107,8 @@ fn elementwise_ops_meet_every_edge_and_every_exponent() {
         assert_bits(&found, &expected, &what);
     }
     let round = |x| arithmetic::widen_bf16(arithmetic::round_bf16(x));
-    let unary: [(Unary, fn(f32) -> f32); 3] =
+    type UnaryLaw = (Unary, fn(f32) -> f32);
+    let unary: [UnaryLaw; 3] =
         [(Unary::Gelu, arithmetic::gelu), (Unary::Silu, arithmetic::silu), (Unary::RoundBf16, round)];
     for (formula, scalar) in unary {
         let what = format!("{formula:?}");
@@ -375,7 +376,7 @@ fn causal_attention_of_every_length_head_and_step() {
             // The last row of a sequence attends to all of it, as every row of a whole sequence does.
             let mut whole = vec![0.0; q.len()];
             let qkv = Qkv { q: &q, k: &k, v: &v };
-            Kernels::Portable.attention(heads, qkv, &[0..rows], &mut whole);
+            Kernels::Portable.attention(heads, qkv, std::slice::from_ref(&(0..rows)), &mut whole);
             let last = (rows - 1) * heads.stride()..;
             assert_bits(&expected[last.clone()], &whole[last], &what);
         }
