@@ -1,6 +1,7 @@
 """The stock OpenAI client against a running service: what it can do here, and how it understands refusals.
 
-Reads GAINSAY_URL, GAINSAY_API_KEY and GAINSAY_OPERATOR_TOKEN; the service must serve all-MiniLM-L6-v2.
+Reads GAINSAY_URL, GAINSAY_API_KEY and GAINSAY_OPERATOR_TOKEN; the service must serve all-MiniLM-L6-v2, and a language model
+under the name `tiny`.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import requests
 URL = os.environ["GAINSAY_URL"]
 API_KEY = os.environ["GAINSAY_API_KEY"]
 MODEL = "all-MiniLM-L6-v2"
+CHAT_MODEL = "tiny"
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who computed this?"}]
 TEXTS = ["Intelligence becomes infrastructure.", "The cat sleeps.", "Les mots ont un poids : naïveté, œuvre, ½."]
 CLS, SEP = 101, 102
 
@@ -90,7 +93,7 @@ def refusals_are_typed():
     asker = client()
     bad, missing = openai.BadRequestError, openai.NotFoundError
     refused(missing, "unknown_model", "model", lambda: embed(asker, model="gpt-none", input="x"))
-    refused(missing, "route_not_found", None, lambda: asker.chat.completions.create(model=MODEL, messages=[]))
+    refused(missing, "route_not_found", None, lambda: asker.files.list())
     refused(bad, "empty_input", "input", lambda: embed(asker, input=""))
     refused(bad, "empty_input", "input", lambda: embed(asker, input=[]))
     refused(bad, "invalid_request", "input", lambda: embed(asker, input=[1, "two"]))
@@ -129,6 +132,77 @@ def only_what_may_be_repeated_is_repeated():
     assert transport.sent == 1, "a refused request was sent again"
 
 
+def talk(asker, **request):
+    """A conversation's next message: by a fixed seed, so that it is the same every time."""
+    usual = {"model": CHAT_MODEL, "messages": MESSAGES, "max_tokens": 12, "temperature": 0.8, "seed": 7}
+    return asker.chat.completions.create(**{**usual, **request})
+
+
+def a_conversation_goes_on_whole_and_streamed():
+    asker = client()
+    whole = talk(asker)
+    choice = whole.choices[0]
+    assert whole.object == "chat.completion" and whole.model == CHAT_MODEL, whole
+    assert choice.message.role == "assistant" and choice.finish_reason in ("stop", "length"), choice
+    assert 0 < whole.usage.completion_tokens <= 12 and whole.usage.prompt_tokens > 10, whole.usage
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert len(whole.model_extra["gainsay"]["claim"]) == 64, whole.model_extra
+    assert talk(asker).choices[0].message.content == choice.message.content, "the seed decides nothing"
+
+    chunks = list(talk(asker, stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == choice.message.content, f"streamed {text!r}, whole {choice.message.content!r}"
+    ends = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason]
+    assert ends == [choice.finish_reason], ends
+    assert chunks[-1].usage == whole.usage and not chunks[-1].choices, chunks[-1]
+    assert any("gainsay" in (chunk.model_extra or {}) for chunk in chunks), "no chunk says where the answer comes from"
+
+
+def parameters_decide_what_is_said():
+    asker = client()
+    two = talk(asker, n=2).choices
+    assert [choice.index for choice in two] == [0, 1]
+    assert two[0].message.content != two[1].message.content, "two choices draw the same numbers"
+    assert talk(asker, seed=8).choices[0].message.content != two[0].message.content, "another seed draws the same"
+    one = talk(asker, max_completion_tokens=1, max_tokens=openai.omit)
+    assert (one.usage.completion_tokens, one.choices[0].finish_reason) == (1, "length"), one
+    greedy = talk(asker, temperature=0).choices[0].message.content
+    part = next((part for part in (greedy[1:3], greedy[:2], greedy[:1]) if part and greedy.find(part) >= 0), None)
+    if part:
+        stopped = talk(asker, temperature=0, stop=[part]).choices[0]
+        assert part not in stopped.message.content and stopped.finish_reason == "stop", stopped
+
+
+def completions_continue_texts_and_tokens():
+    asker = client()
+    usual = {"model": CHAT_MODEL, "max_tokens": 6, "temperature": 0}
+    by_text = asker.completions.create(prompt="def main", **usual)
+    assert by_text.object == "text_completion" and by_text.choices[0].finish_reason in ("stop", "length")
+    assert len(asker.completions.create(prompt=["def main", "return"], **usual).choices) == 2
+    assert len(asker.completions.create(prompt=[20, 30, 40], **usual).choices) == 1
+    streamed = "".join(chunk.choices[0].text for chunk in asker.completions.create(prompt="def main", stream=True, **usual))
+    assert streamed == by_text.choices[0].text
+
+
+def what_cannot_be_verified_is_refused():
+    asker, bad = client(), openai.BadRequestError
+    refused(bad, "unsupported_parameter", "logprobs", lambda: talk(asker, logprobs=True))
+    refused(bad, "unsupported_parameter", "response_format", lambda: talk(asker, response_format={"type": "json_object"}))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    refused(bad, "unsupported_parameter", "tools", lambda: talk(asker, tools=[tool]))
+    refused(openai.NotFoundError, "unknown_model", "model", lambda: talk(asker, model="gpt-none"))
+
+
+def langchain_speaks_to_it():
+    from langchain_openai import ChatOpenAI
+
+    asker = ChatOpenAI(model=CHAT_MODEL, base_url=f"{URL}/v1", api_key=API_KEY, temperature=0, max_tokens=8)
+    said = asker.invoke("Who computed this?")
+    assert said.response_metadata["finish_reason"] in ("stop", "length"), said
+    assert said.usage_metadata["output_tokens"] > 0, said
+    assert "".join(chunk.content for chunk in asker.stream("Who computed this?")) == said.content
+
+
 async def the_asynchronous_client_works_too():
     async with openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key=API_KEY, timeout=60) as asker:
         answers = await asyncio.gather(*[asker.embeddings.create(model=MODEL, input=text) for text in TEXTS * 4])
@@ -163,6 +237,11 @@ def main():
         refusals_are_typed,
         who_has_no_money_is_told_so,
         only_what_may_be_repeated_is_repeated,
+        a_conversation_goes_on_whole_and_streamed,
+        parameters_decide_what_is_said,
+        completions_continue_texts_and_tokens,
+        what_cannot_be_verified_is_refused,
+        langchain_speaks_to_it,
         the_asynchronous_client_works_too,
         # Last: it uses the submitter's allowance up.
         too_many_requests_are_slowed_down,
