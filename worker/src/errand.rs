@@ -9,6 +9,7 @@ use crate::{Worker, WorkerError};
 use gainsay_engine::{Trace, Work};
 use gainsay_program::{GenerationRequest, StopWatch};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How an errand ended, if nothing went wrong.
@@ -19,6 +20,9 @@ pub(crate) enum Ended {
     /// The lease was over before there was a claim.
     Lost,
 }
+
+/// How long a claim waits for the end of its stream to get through.
+const STREAM_END: Duration = Duration::from_secs(3);
 
 impl Worker {
     /// Runs the job of a lease, signs and keeps what came out, and posts it. Goes on when the worker is told to stop; while
@@ -31,11 +35,11 @@ impl Worker {
         record: Record,
         stop: CancellationToken,
     ) -> Result<Ended, WorkerError> {
+        let heartbeat = Heartbeat::keep(self.clone(), record.lease);
         if record.claim.is_some() {
             self.post(&record, &stop).await;
             return Ok(Ended::Claimed);
         }
-        let heartbeat = Heartbeat::keep(self.clone(), record.lease);
         let number = self.jobs_run.add(1);
         let task = Task::new(record)?;
         let bench = self.bench(task.record.model).await?;
@@ -57,6 +61,8 @@ impl Worker {
             () = post => {}
             () = stop.cancelled() => {}
             () = heartbeat.lost() => {}
+            // Nobody's stream is worth the lease: the claim holds the whole answer.
+            () = tokio::time::sleep(STREAM_END) => {}
         }
         self.post(&signed, &stop).await;
         Ok(Ended::Claimed)

@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 use crate::service::Service;
 use crate::{cargo, say, step};
 
+/// The language model that clients talk to: random weights, two layers, a chat template.
+const LANGUAGE_MODEL: &str = "crates/engine/tests/fixtures/families/smollm2";
+
 /// The oracle is a workspace of its own, with an old and large tree of dependencies that nothing else may reach. It is built
 /// below the usual target folder, so that whatever keeps that keeps it too.
 pub(crate) fn merkle_tree_rs(root: &Path) -> Result<()> {
@@ -25,12 +28,18 @@ pub(crate) fn merkle_tree_rs(root: &Path) -> Result<()> {
 /// Runs the clients that are not ours against a service with the real model.
 pub(crate) fn http(root: &Path, database_url: &str, model: &Path) -> Result<()> {
     let python = virtual_environment(root)?;
-    let service = Service::start(&target(root).join("debug/gainsay"), database_url, model)
-        .context("the clients need a service")?;
+    let program = target(root).join("debug/gainsay");
+    let service = Service::start(&program, database_url, model).context("the clients need a service")?;
     say(&format!("a service runs at {}", service.url()));
     let folder = root.join("conformance/http");
+    let language_model = root.join(LANGUAGE_MODEL);
+    let add = ["models", "add", "--name", "tiny"];
+    step("a language model is registered", service.client(&program).args(add).arg(language_model))?;
     step("the running service against its OpenAPI document", schemathesis(&service, &python, &folder))?;
-    step("the stock OpenAI client", service.client(&python).arg(folder.join("openai_client.py")))?;
+    step(
+        "the stock OpenAI client, and LangChain",
+        service.client(&python).arg(folder.join("openai_client.py")),
+    )?;
     service.stop()
 }
 

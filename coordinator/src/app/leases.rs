@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use gainsay_commitment::{ModelId, PartyId};
 use gainsay_protocol::ledger as rules;
-use gainsay_protocol::lifecycle::{JobEvent, JobState, job_transition};
+use gainsay_protocol::lifecycle::{JobEvent, JobState, job_transition, lease_ms};
 use gainsay_protocol::{JobId, LeaseId, ServiceTime};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::jobs::LOOK_AGAIN;
+use super::jobs::{LOOK_AGAIN, decode_job};
 use super::money::require_free;
 use super::work::{About, Each, Work, retrying};
 use super::{App, AppError, AppResult, LeaseGrant};
@@ -101,7 +101,9 @@ impl App {
         let parameters = &self.config().parameters;
         let stake = parameters.stake_per_job;
         let now = work.now().await?;
-        let deadline = now.plus(parameters.lease_ms);
+        let asked = decode_job(&job)?;
+        let answer_tokens = asked.generation_request().map_or(0, |request| request.stop.max_tokens);
+        let deadline = now.plus(lease_ms(answer_tokens, parameters));
         let lease = StoredLease {
             id: LeaseId(store::new_id()),
             job: job.id,

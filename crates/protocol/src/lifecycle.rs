@@ -177,6 +177,16 @@ pub fn may_lease(rerun_of_unfinalized_ms: u64, parameters: &Parameters) -> bool 
     rerun_of_unfinalized_ms <= parameters.worker_allowance_ms / 2
 }
 
+/// Time that a lease has for each token that its job's answer may hold, in milliseconds: ten tokens a second.
+pub const LEASE_MS_PER_ANSWER_TOKEN: u64 = 100;
+
+/// How long a lease may be kept, in milliseconds of service time, for a job whose answer may hold this many drawn tokens (0 for
+/// embeddings). A fixed time would make long answers impossible to deliver, at a fee for each worker that tries.
+#[must_use]
+pub fn lease_ms(answer_tokens: u32, parameters: &Parameters) -> u64 {
+    parameters.lease_ms.saturating_add(LEASE_MS_PER_ANSWER_TOKEN.saturating_mul(answer_tokens.into()))
+}
+
 /// The longest that a job can take to be decided once it is first leased, in milliseconds of service time in which
 /// some worker is there to take it. The suspension of its worker, which comes once, may start a claim's window anew just
 /// before it would have been decided.
@@ -184,6 +194,7 @@ pub fn may_lease(rerun_of_unfinalized_ms: u64, parameters: &Parameters) -> bool 
 pub fn longest_decision_ms(parameters: &Parameters) -> u64 {
     let both = parameters.worker_allowance_ms.saturating_add(parameters.challenger_allowance_ms);
     let pending = parameters.window_ms.saturating_add(both);
-    let attempt = parameters.lease_ms.saturating_add(pending).saturating_add(pending);
+    let lease = lease_ms(gainsay_program::MAX_SEQUENCE, parameters);
+    let attempt = lease.saturating_add(pending).saturating_add(pending);
     attempt.saturating_mul(parameters.attempts.into())
 }
