@@ -116,7 +116,8 @@ WORKER = enlist("/v1/workers", 0, "conformance worker")
 CHALLENGER = enlist("/v1/challengers", 1, "conformance challenger")
 
 # Things to ask for.
-MODEL = call("GET", "/v1/models", None)["data"][0]
+MODELS = {model["name"]: model for model in call("GET", "/v1/models", None)["data"]}
+MODEL, LANGUAGE_MODEL = MODELS["all-MiniLM-L6-v2"], MODELS["tiny"]
 ANSWERED = call("POST", "/v1/embeddings", SUBMITTER, json={"model": MODEL["name"], "input": "one two three"})
 CLAIM = call("GET", f"/v1/claims/{ANSWERED['gainsay']['claim']}", None)
 EXISTING = {
@@ -128,7 +129,7 @@ EXISTING = {
 
 # Who asks for what. Where the document offers several ways, one of them. Nobody voids: the one model here would be gone.
 for paths, method, credentials in [
-    (r"^/v1/(embeddings|jobs|accounts|withdrawals)", None, SUBMITTER),
+    (r"^/v1/(embeddings|chat|completions|jobs|accounts|withdrawals)", None, SUBMITTER),
     (r"^/v1/(deposits|audit)", None, OPERATOR),
     (r"^/v1/disputes/{id}/resume$", None, OPERATOR),
     (r"^/v1/(models|blobs)/", "PUT", OPERATOR),
@@ -156,11 +157,18 @@ def map_path_parameters(context, path_parameters):
 def map_body(context, body):
     """Random names name no model: let half of them name the one that is served, and deposits a holder."""
     if isinstance(body, dict):
+        generates = context.operation and context.operation.path in ("/v1/chat/completions", "/v1/completions")
         if isinstance(body.get("model"), str) and len(body["model"]) % 2:
-            return {**body, "model": MODEL["name"]}
-        if isinstance(body.get("to"), str) and len(body["to"]) == len(ACCOUNT):
-            return {**body, "to": ACCOUNT}
+            body = {**body, "model": (LANGUAGE_MODEL if generates else MODEL)["name"]}
+        # Long answers are much work.
+        return {**body, **{name: min(body[name], 3) for name in ("n", "max_tokens", "max_completion_tokens")
+                           if type(body.get(name)) is int}} if generates else body | deposit_to(body)
     return body
+
+
+def deposit_to(body):
+    """The holder of a deposit, where the body names one."""
+    return {"to": ACCOUNT} if isinstance(body.get("to"), str) and len(body["to"]) == len(ACCOUNT) else {}
 
 
 @schemathesis.hook

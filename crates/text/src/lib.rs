@@ -19,4 +19,4 @@ mod table;
 pub use chat::{ChatMessage, ChatTemplate, MAX_PROMPT_BYTES, MAX_TEMPLATE_BYTES, TemplateError};
 pub use date::UnixSeconds;
 pub use stream::TextStream;
-pub use table::{MAX_TOKEN_IDS, TableError, TokenTable};
+pub use table::{MAX_TOKEN_BYTES, MAX_TOKEN_IDS, TableError, TokenTable};

@@ -26,7 +26,21 @@ pub enum TableError {
     /// An id beyond what a table holds.
     #[error("the tokenizer gives a token the id {0}; ids are below {MAX_TOKEN_IDS}")]
     Id(u64),
+    /// A token of more bytes than any language needs: an answer of a few would fill the memory.
+    #[error("the tokenizer's token {id} stands for {bytes} bytes; at most {MAX_TOKEN_BYTES} are allowed")]
+    LongToken {
+        /// Its id.
+        id: u32,
+        /// Bytes that it stands for.
+        bytes: usize,
+    },
+    /// Two entries of the vocabulary with one id: which of them counts would depend on who reads it.
+    #[error("the tokenizer's vocabulary gives the id {0} to two tokens")]
+    Twice(u32),
 }
+
+/// Bytes that a token may stand for.
+pub const MAX_TOKEN_BYTES: usize = 1024;
 
 /// The bytes of every token of a tokenizer. Concatenated, they are the text.
 ///
@@ -114,12 +128,19 @@ impl TokenTable {
         for (id, token) in vocabulary {
             tokens.push((table_id(id)?, spelled(&token, spelling, &alphabet)));
         }
+        tokens.sort_by_key(|(id, _)| *id);
+        if let Some(pair) = tokens.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(TableError::Twice(pair[0].0));
+        }
         // Later entries of an id win: added tokens are written as they are, whatever the vocabulary says.
         for added in file.added_tokens {
             let bytes = if added.special { Vec::new() } else { added.content.into_bytes() };
             tokens.push((table_id(added.id)?, bytes));
         }
-        Ok(Self::from_tokens(tokens))
+        match tokens.iter().find(|(_, bytes)| bytes.len() > MAX_TOKEN_BYTES) {
+            Some((id, bytes)) => Err(TableError::LongToken { id: *id, bytes: bytes.len() }),
+            None => Ok(Self::from_tokens(tokens)),
+        }
     }
 
     fn from_tokens(mut tokens: Vec<(u32, Vec<u8>)>) -> Self {
@@ -221,6 +242,16 @@ mod tests {
 
     fn table(file: Value) -> TokenTable {
         TokenTable::from_json(file.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_token_that_would_fill_the_memory_and_an_id_given_twice_are_refused() {
+        let file = |token: String| json!({"model": {"type": "BPE", "vocab": {token: 0}}}).to_string();
+        assert!(TokenTable::from_json(file("x".repeat(MAX_TOKEN_BYTES)).as_bytes()).is_ok());
+        let long = TokenTable::from_json(file("x".repeat(MAX_TOKEN_BYTES + 1)).as_bytes());
+        assert!(matches!(long, Err(TableError::LongToken { id: 0, bytes: 1025 })), "{long:?}");
+        let twice = json!({"model": {"type": "BPE", "vocab": {"end": 5, "other": 5}}}).to_string();
+        assert!(matches!(TokenTable::from_json(twice.as_bytes()), Err(TableError::Twice(5))));
     }
 
     /// GPT-2's alphabet is fixed by what everybody ships: space is Ġ, a line feed Ċ, a soft hyphen Ń.
