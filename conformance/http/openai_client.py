@@ -1,6 +1,6 @@
 """The stock OpenAI client against a running service: what it can do here, and how it understands refusals.
 
-Reads GAINSAY_URL, GAINSAY_API_KEY and GAINSAY_OPERATOR_TOKEN; the service must serve all-MiniLM-L6-v2, and a language model
+Reads GAINSAY_URL and GAINSAY_OPERATOR_TOKEN; the service must serve all-MiniLM-L6-v2, and a language model
 under the name `tiny`.
 """
 
@@ -14,12 +14,24 @@ import openai
 import requests
 
 URL = os.environ["GAINSAY_URL"]
-API_KEY = os.environ["GAINSAY_API_KEY"]
+OPERATOR_TOKEN = os.environ["GAINSAY_OPERATOR_TOKEN"]
 MODEL = "all-MiniLM-L6-v2"
 CHAT_MODEL = "tiny"
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who computed this?"}]
 TEXTS = ["Intelligence becomes infrastructure.", "The cat sleeps.", "Les mots ont un poids : naïveté, œuvre, ½."]
 CLS, SEP = 101, 102
+
+
+def funded():
+    """The key of a submitter of its own, with money: others' requests do not use up its allowance."""
+    made = requests.post(f"{URL}/v1/submitters", json={"name": "openai"}, timeout=60).json()
+    operator = {"authorization": f"Bearer {OPERATOR_TOKEN}"}
+    deposit = {"to": made["id"], "amount": 10**8}
+    requests.post(f"{URL}/v1/deposits", json=deposit, headers=operator, timeout=60).raise_for_status()
+    return made["api_key"]
+
+
+API_KEY = funded()
 
 
 def client(key=API_KEY, **options):
