@@ -31,7 +31,8 @@ pub struct Parameters {
     pub worker_allowance_ms: u64,
     /// A challenger's time for all its turns of one dispute.
     pub challenger_allowance_ms: u64,
-    /// How long a lease may last, claim included.
+    /// How long a lease may last, claim included, beside the time that [`lease_ms`](crate::lifecycle::lease_ms) adds for the
+    /// tokens of an answer.
     pub lease_ms: u64,
     /// How long a lease survives without a heartbeat.
     pub heartbeat_ms: u64,

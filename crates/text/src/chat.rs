@@ -17,7 +17,8 @@ pub const MAX_TEMPLATE_BYTES: usize = 1 << 20;
 pub const MAX_PROMPT_BYTES: usize = 4 << 20;
 
 /// What a rendering may use up: one for an instruction, one for each 64 bytes that it makes or reads. So it bounds
-/// memory too, by some tens of megabytes.
+/// memory too, by some tens of megabytes. The engine does not count comparisons of nested values, and parses long chains by
+/// recursion: a template written in bad faith gets past these bounds, so whoever loads one must trust where it comes from.
 const FUEL: u64 = 200_000;
 /// Bytes that one unit of it pays for, as the engine itself counts.
 const BYTES_PER_FUEL: u64 = 64;
