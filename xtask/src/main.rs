@@ -83,8 +83,8 @@ fn test(root: &Path) -> Result<()> {
     conformance::merkle_tree_rs(root)?;
     if finds("cargo-deny") {
         step(
-            "licences and advisories",
-            cargo(["deny", "--offline", "check", "licenses", "bans", "sources"]),
+            "licences and sources",
+            cargo(["deny", "--locked", "check", "licenses", "bans", "sources"]),
         )?;
     } else {
         say("cargo-deny is not installed: licences were not checked (cargo install cargo-deny)");
