@@ -1,0 +1,250 @@
+// Runs a kernel's blocks one after another, the threads of a block as coroutines.
+#include "emulator.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ucontext.h>
+
+namespace emulator {
+
+thread_local Place here;
+
+namespace {
+
+constexpr unsigned WARP = 32;
+constexpr size_t STACK_BYTES = 64 << 10;
+constexpr unsigned MOST_EXCHANGED = 32;
+
+struct Kernel {
+    Entry entry;
+    const unsigned char *types;
+    unsigned parameters;
+};
+
+std::map<std::string, Kernel> &kernels() {
+    static std::map<std::string, Kernel> all;
+    return all;
+}
+
+enum class State { Ready, AtBlockBarrier, AtWarpBarrier, Returned };
+
+struct Copy {
+    void *to;
+    const void *from;
+    unsigned bytes;
+    bool valid;
+};
+
+struct Thread {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    Place place;
+    State state = State::Ready;
+    // Groups of copies that are under way, the last one open.
+    std::vector<std::vector<Copy>> copies;
+};
+
+struct Warp {
+    // What lanes exchange, twice: a fast lane may give its next value while slow ones still read.
+    alignas(16) unsigned char given[2][WARP][MOST_EXCHANGED];
+    unsigned turn[WARP] = {};
+};
+
+struct Block {
+    Entry entry;
+    void **arguments;
+    const char *name;
+    ucontext_t scheduler;
+    std::vector<Thread> threads;
+    std::vector<Warp> warps;
+    std::vector<unsigned char> shared;
+    unsigned running = 0;
+    uint64_t random = 0;
+};
+
+thread_local Block *block = nullptr;
+
+[[noreturn]] void fail(const char *what) {
+    std::fprintf(stderr, "emulated kernel %s, block (%u, %u, %u), thread (%u, %u, %u): %s\n", block ? block->name : "?",
+                 here.block.x, here.block.y, here.block.z, here.thread.x, here.thread.y, here.thread.z, what);
+    std::abort();
+}
+
+Thread &current() { return block->threads[block->running]; }
+
+void yield(State state) {
+    Thread &thread = current();
+    thread.state = state;
+    swapcontext(&thread.context, &block->scheduler);
+}
+
+void run_thread() {
+    block->entry(block->arguments);
+    Thread &thread = current();
+    // On a GPU a thread that ends does not take back its copies.
+    wait_copies(0);
+    thread.state = State::Returned;
+}
+
+// xorshift64*.
+unsigned draw(unsigned below) {
+    uint64_t &x = block->random;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    return static_cast<unsigned>((x * 0x2545f4914f6cdd1dull >> 33) % below);
+}
+
+// Lets those go on for whom all have come.
+void release(std::vector<unsigned> &ready) {
+    auto threads = static_cast<unsigned>(block->threads.size());
+    unsigned alive = 0, at_block = 0;
+    for (const Thread &thread : block->threads) {
+        alive += thread.state != State::Returned;
+        at_block += thread.state == State::AtBlockBarrier;
+    }
+    if (alive > 0 && at_block == alive) {
+        for (unsigned i = 0; i < threads; i++)
+            if (block->threads[i].state == State::AtBlockBarrier) ready.push_back(i);
+    } else {
+        for (unsigned first = 0; first < threads; first += WARP) {
+            unsigned end = first + WARP < threads ? first + WARP : threads, waiting = 0;
+            for (unsigned i = first; i < end; i++) waiting += block->threads[i].state == State::AtWarpBarrier;
+            if (waiting == end - first && end - first == WARP)
+                for (unsigned i = first; i < end; i++) ready.push_back(i);
+        }
+    }
+    for (unsigned i : ready) block->threads[i].state = State::Ready;
+    if (ready.empty() && alive > 0) {
+        for (unsigned i = 0; i < threads; i++)
+            if (block->threads[i].state != State::Returned) {
+                here = block->threads[i].place;
+                break;
+            }
+        fail("some threads wait where others never come: a barrier or an exchange within a branch?");
+    }
+}
+
+void run_block(const Place &first, unsigned threads) {
+    block->warps.assign((threads + WARP - 1) / WARP, Warp());
+    std::vector<unsigned> ready;
+    for (unsigned i = 0; i < threads; i++) {
+        Thread &thread = block->threads[i];
+        thread.place = first;
+        thread.place.thread = {i % first.block_dim.x, i / first.block_dim.x % first.block_dim.y,
+                               i / (first.block_dim.x * first.block_dim.y)};
+        thread.place.lane = i % WARP;
+        thread.state = State::Ready;
+        thread.copies.assign(1, {});
+        getcontext(&thread.context);
+        thread.context.uc_stack.ss_sp = thread.stack.get();
+        thread.context.uc_stack.ss_size = STACK_BYTES;
+        thread.context.uc_link = &block->scheduler;
+        makecontext(&thread.context, run_thread, 0);
+        ready.push_back(i);
+    }
+    while (true) {
+        while (!ready.empty()) {
+            unsigned chosen = draw(static_cast<unsigned>(ready.size()));
+            block->running = ready[chosen];
+            ready[chosen] = ready.back();
+            ready.pop_back();
+            Thread &thread = block->threads[block->running];
+            here = thread.place;
+            swapcontext(&block->scheduler, &thread.context);
+        }
+        release(ready);
+        if (ready.empty()) return;
+    }
+}
+
+}  // namespace
+
+Registration::Registration(const char *name, Entry entry, const unsigned char *types, unsigned parameters) {
+    if (!kernels().emplace(name, Kernel{entry, types, parameters}).second) {
+        std::fprintf(stderr, "two kernels are called %s\n", name);
+        std::abort();
+    }
+}
+
+void block_barrier() { yield(State::AtBlockBarrier); }
+
+void warp_barrier() { yield(State::AtWarpBarrier); }
+
+void exchange(const void *value, unsigned bytes, void *all) {
+    if (bytes > MOST_EXCHANGED) fail("lanes exchange too much at once");
+    unsigned warp_index = block->running / WARP, lane = here.lane;
+    Warp &warp = block->warps[warp_index];
+    auto &given = warp.given[warp.turn[lane]++ & 1];
+    std::memcpy(given[lane], value, bytes);
+    warp_barrier();
+    for (unsigned i = 0; i < WARP; i++) std::memcpy(static_cast<char *>(all) + i * bytes, given[i], bytes);
+}
+
+void *dynamic_shared() { return block->shared.data() + (16 - reinterpret_cast<uintptr_t>(block->shared.data()) % 16) % 16; }
+
+void copy_later(void *to, const void *from, unsigned bytes, bool valid) {
+    if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || (valid && reinterpret_cast<uintptr_t>(from) % bytes != 0))
+        fail("an asynchronous copy is not aligned");
+    current().copies.back().push_back({to, from, bytes, valid});
+}
+
+void end_copies() { current().copies.emplace_back(); }
+
+void wait_copies(int groups_left) {
+    auto &groups = current().copies;
+    // The open group is not among those that are waited for, unless all are.
+    size_t closed = groups.size() - 1, wait_for = closed > static_cast<size_t>(groups_left) ? closed - groups_left : 0;
+    for (size_t group = 0; group < wait_for; group++)
+        for (const Copy &copy : groups[group]) {
+            if (copy.valid) std::memcpy(copy.to, copy.from, copy.bytes);
+            else std::memset(copy.to, 0, copy.bytes);
+        }
+    groups.erase(groups.begin(), groups.begin() + static_cast<long>(wait_for));
+}
+
+}  // namespace emulator
+
+using namespace emulator;
+
+// The parameters of a kernel, and in `types` the code of each; −1 where there is no kernel of this name.
+extern "C" int emulator_parameters(const char *name, const unsigned char **types) {
+    auto found = kernels().find(name);
+    if (found == kernels().end()) return -1;
+    *types = found->second.types;
+    return static_cast<int>(found->second.parameters);
+}
+
+// Runs a kernel: 0, or −1 where there is none of this name, −2 for a shape that no GPU launches.
+extern "C" int emulator_launch(const char *name, const unsigned grid[3], const unsigned block_dim[3], unsigned shared_bytes,
+                               void **arguments, uint64_t seed) {
+    auto found = kernels().find(name);
+    if (found == kernels().end()) return -1;
+    unsigned threads = block_dim[0] * block_dim[1] * block_dim[2];
+    bool fits = threads > 0 && threads <= 1024 && shared_bytes <= 227 * 1024 && grid[0] > 0 && grid[1] > 0 && grid[2] > 0 &&
+                grid[1] < 65536 && grid[2] < 65536;
+    if (!fits) return -2;
+    Block run;
+    run.entry = found->second.entry;
+    run.arguments = arguments;
+    run.name = name;
+    run.threads.resize(threads);
+    for (Thread &thread : run.threads) thread.stack.reset(new char[STACK_BYTES]);
+    // Not zero: a kernel that reads what it has not written shall not find what it wants.
+    run.shared.assign(shared_bytes + 16, 0xc5);
+    run.random = seed * 2 + 1;
+    block = &run;
+    Place place;
+    place.grid_dim = {grid[0], grid[1], grid[2]};
+    place.block_dim = {block_dim[0], block_dim[1], block_dim[2]};
+    for (place.block.z = 0; place.block.z < grid[2]; place.block.z++)
+        for (place.block.y = 0; place.block.y < grid[1]; place.block.y++)
+            for (place.block.x = 0; place.block.x < grid[0]; place.block.x++) run_block(place, threads);
+    block = nullptr;
+    return 0;
+}

@@ -1,0 +1,4 @@
+//! Every CUDA kernel, run thread by thread on the host, against the scalar arithmetic.
+
+mod each;
+mod support;
