@@ -80,8 +80,12 @@ enum Command {
     Challenger(roles::ChallengerArguments),
 }
 
+fn main() -> ExitCode {
+    gainsay_coordinator::serve_if_asked().unwrap_or_else(start)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     let arguments = Arguments::parse();
     start_log(&arguments.command);
     match run(arguments.command).await {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use gainsay_protocol::{Amount, Job, Parameters, ParametersError};
 use gainsay_startup::{Settings, Visitor};
 
+use crate::templates::TemplateHost;
+
 /// The whole configuration of one coordinator process.
 #[derive(Clone)]
 pub struct Config {
@@ -33,6 +35,8 @@ pub struct Config {
     pub prices: Prices,
     /// Bounds on what one caller may hold or send.
     pub limits: Limits,
+    /// Who renders chat templates: no setting, but a property of the program.
+    pub templates: TemplateHost,
 }
 
 impl std::fmt::Debug for Config {
@@ -201,6 +205,7 @@ impl Config {
             parameters: Parameters::default(),
             prices: Prices::default(),
             limits: Limits::default(),
+            templates: TemplateHost::default(),
         }
     }
 

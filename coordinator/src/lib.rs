@@ -9,6 +9,7 @@
 //! - [`reconcile`] brings about what no request asks for: lost leases, spent clocks, finality.
 //! - [`bus`] carries wake-ups, presence and rate limits between coordinators.
 //! - [`blob`] keeps model files by hash.
+//! - `templates` has chat templates rendered by processes of their own.
 //!
 //! It must not know: tensors, candle, the engine, or how a worker computes. It judges with
 //! `gainsay-program` alone.
@@ -24,9 +25,11 @@ pub mod reconcile;
 mod service;
 pub mod store;
 mod telemetry;
+mod templates;
 mod tokenizer;
 mod webhooks;
 
 pub use arguments::{AllSettings, Arguments};
 pub use http::{HttpConfig, Network, ParseNetworkError};
 pub use service::{Coordinator, Running, StartError, Timers};
+pub use templates::{TemplateHost, serve_if_asked};

@@ -1,5 +1,7 @@
 //! `gainsay-coordinator`: the service as a process of its own.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gainsay_coordinator::{Arguments, Coordinator};
@@ -26,8 +28,15 @@ enum Command {
     },
 }
 
+fn main() -> anyhow::Result<ExitCode> {
+    if let Some(served) = gainsay_coordinator::serve_if_asked() {
+        return Ok(served);
+    }
+    run().map(|()| ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<()> {
     let CommandLine { command, arguments, lifetime } = CommandLine::parse();
     if let Some(Command::Health { url }) = command {
         return Ok(gainsay_startup::ask_health(&url)?);

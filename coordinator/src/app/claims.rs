@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gainsay_commitment::{ClaimId, ModelId, Signed};
+use gainsay_commitment::{ClaimId, Signed};
 use gainsay_protocol::ledger::{self as rules, Settlement};
 use gainsay_protocol::lifecycle::{
     ClaimState, JobEvent, JobState, job_transition, may_finalize, window_closes,
@@ -10,13 +10,12 @@ use gainsay_protocol::lifecycle::{
 use gainsay_protocol::{
     Amount, Claim, ClaimFault, ClaimReceipt, DisputeTerms, Equivocation, JobId, LeaseTerms,
 };
-use gainsay_text::TokenTable;
 use serde_json::json;
 
 use super::equivocations::Guilt;
 use super::jobs::{decode_claim, decode_job};
 use super::work::{About, Each, Work, retrying};
-use super::{App, AppError, AppResult, ClaimView};
+use super::{App, AppError, AppResult, Caller, ClaimView};
 use crate::bus::Topic;
 use crate::store::claims::{self, StoredClaim};
 use crate::store::jobs::{self, StoredJob};
@@ -29,8 +28,8 @@ struct Arrived<'a> {
     claim: &'a Signed<Claim>,
     /// The bytes received.
     bytes: &'a [u8],
-    /// The bytes of the model's tokens.
-    table: &'a TokenTable,
+    /// Whether what it says was held against the job: only then may it be accepted.
+    is_checked: bool,
 }
 
 impl App {
@@ -48,25 +47,44 @@ impl App {
         if claim.body.coordinator != self.coordinator() {
             return Err(ClaimFault::Coordinator.into());
         }
-        let table = self.token_bytes(claim.body.model).await?;
-        let arrived = Arrived { claim: &claim, bytes: signed, table: &table };
+        let claim = Arc::new(claim);
+        let is_checked = self.check_content(&claim).await?;
+        let arrived = Arrived { claim: &claim, bytes: signed, is_checked };
         retrying(|| self.receive(&arrived)).await
     }
 
-    /// The bytes of the tokens of a language model, which the length rule needs. Of another model, or a tokenizer that has
-    /// none, no bytes: then no job of it has stop strings.
-    async fn token_bytes(&self, model: ModelId) -> AppResult<Arc<TokenTable>> {
+    /// Holds a claim against the job that its lease is for, before anything is locked; whether the lease waits for a claim.
+    /// Only then is there work to do that others would have to wait for: a model's tokens to read, an answer to look through.
+    async fn check_content(&self, claim: &Arc<Signed<Claim>>) -> AppResult<bool> {
+        let body = &claim.body;
         let mut conn = self.connection().await?;
-        let model = match self.validated(&mut conn, model).await {
-            // Another model than the job's, which is refused under the locks.
-            Err(AppError::UnknownModel(_)) => return Ok(Arc::default()),
-            model => model?,
+        let lease = leases::get(&mut conn, body.lease).await?;
+        let is_awaited = |lease: &StoredLease| {
+            lease.state == LeaseState::Held && lease.worker == body.worker && lease.job == body.job
         };
+        let Some(lease) = lease.filter(is_awaited) else { return Ok(false) };
+        let Some(job) = jobs::get(&mut conn, lease.job).await? else { return Ok(false) };
+        let model = self.validated(&mut conn, job.model).await?;
         drop(conn);
-        match model.manifest().generation {
-            Some(_) => Ok(self.token_table(&model).await?.unwrap_or_default()),
-            None => Ok(Arc::default()),
-        }
+        let terms = LeaseTerms {
+            coordinator: self.coordinator(),
+            job: job.id,
+            lease: lease.id,
+            worker: lease.worker,
+        };
+        let asked = decode_job(&job)?;
+        // A tokenizer whose tokens have no bytes has no jobs with stop strings.
+        let table = match model.manifest().generation {
+            Some(_) => self.token_table(&model, Caller::Claim).await?.unwrap_or_default(),
+            None => Arc::default(),
+        };
+        let claim = Arc::clone(claim);
+        let checking = tokio::task::spawn_blocking(move || {
+            claim.body.check(&model, &asked, &terms)?;
+            claim.body.check_length(&model, &asked, &*table)
+        });
+        checking.await.map_err(|_| AppError::MalformedClaim("checking it failed".to_owned()))??;
+        Ok(true)
     }
 
     async fn receive(&self, arrived: &Arrived<'_>) -> AppResult<Signed<ClaimReceipt>> {
@@ -95,20 +113,11 @@ impl App {
         lease: &StoredLease,
     ) -> AppResult<Signed<ClaimReceipt>> {
         let now = work.now().await?;
-        if now >= lease.expires {
+        let Arrived { claim: signed, bytes, is_checked } = *arrived;
+        // A lease begins before its worker knows of it, so one that is held now was held when the claim was checked.
+        if now >= lease.expires || !is_checked {
             return Err(AppError::LeaseOver(lease.id));
         }
-        let model = self.validated(&mut work.tx, job.model).await?;
-        let terms = LeaseTerms {
-            coordinator: self.coordinator(),
-            job: job.id,
-            lease: lease.id,
-            worker: lease.worker,
-        };
-        let Arrived { claim: signed, bytes, table } = *arrived;
-        let asked = decode_job(job)?;
-        signed.body.check(&model, &asked, &terms)?;
-        signed.body.check_length(&model, &asked, table)?;
         self.require_streamed(&mut work, job, &signed.body).await?;
 
         let id = signed.body.id();

@@ -3,9 +3,11 @@
 
 use gainsay_commitment::{ClaimId, DisputeId, ModelId, PartyId, TensorCommitment};
 use gainsay_protocol::{Amount, ClaimFault, EquivocationFault, JobId, LeaseId, OwnerId, ServiceTime};
+use gainsay_text::TemplateError;
 
 use crate::blob::FileError;
 use crate::store::StoreError;
+use crate::templates::RenderError;
 
 /// Why a use case did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +130,9 @@ pub enum AppError {
     /// The manifest does not decode or breaks a rule of programs (422).
     #[error("the manifest is refused: {0}")]
     InvalidManifest(String),
+    /// A chat template that does not compile, or does not take a conversation (422).
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The manifest hashes to another id than the one in the path (422).
     #[error("this manifest has the id {actual}, not {stated}")]
     ManifestIdMismatch {
@@ -242,6 +247,10 @@ pub enum AppError {
         limit: u64,
     },
 
+    /// Too many wait for the texts of models: their tokenizers to be read, their templates to be rendered (503).
+    #[error("too many requests wait for the texts of models; try again")]
+    TextBusy,
+
     // ── failures: not the caller's doing (5xx) ──────────────────────────────────────────────────────────
     /// The key file cannot be read or made (500).
     #[error("the coordinator's key file cannot be used: {0}")]
@@ -259,7 +268,20 @@ pub enum AppError {
     /// The database failed (503 where it is worth another try).
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// No process that renders chat templates can be started (500).
+    #[error("the process that renders chat templates does not start")]
+    Renderer(#[source] std::io::Error),
     /// The blob store failed (503).
     #[error("the file store did not answer")]
     Blob(#[from] FileError),
+}
+
+impl From<RenderError> for AppError {
+    fn from(error: RenderError) -> Self {
+        match error {
+            RenderError::Template(error) => Self::Template(error),
+            RenderError::Busy => Self::TextBusy,
+            RenderError::Start(error) => Self::Renderer(error),
+        }
+    }
 }

@@ -42,6 +42,7 @@ pub use equivocations::Conviction;
 pub use error::AppError;
 pub use reads::*;
 pub use streams::Progress;
+pub use texts::Caller;
 pub use types::*;
 pub use voids::VoidView;
 pub use webhooks::{Delivery, Outgoing};
@@ -127,7 +128,8 @@ impl App {
         let files = FileStore::open(config.blob_dir.clone(), config.blob_url.as_deref()).await?;
         let store = reach_store(&config, key.id()).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
-        let (defences, texts) = (defences::Defences::default(), texts::Texts::default());
+        let texts = texts::Texts::new(config.templates.clone());
+        let defences = defences::Defences::default();
         Ok(Self {
             inner: Arc::new(Inner { config, key, store, files, bus, models, defences, texts, lease_turns }),
         })

@@ -149,13 +149,14 @@ impl App {
     /// again changes nothing.
     ///
     /// # Errors
-    /// Hash or length are not those named; then nothing was uploaded.
+    /// Hash or length are not those named, or it is to be a chat template and does not compile; then nothing was uploaded.
     pub async fn finish_blob(&self, mut upload: BlobUpload) -> AppResult<()> {
         let stated = upload.stated();
         let file = upload.finish().await?;
         if file.hash != stated {
             return Err(AppError::BlobMismatch { stated, actual: file.hash, actual_bytes: file.bytes });
         }
+        self.check_template(&upload).await?;
         self.inner.files.keep(upload, &file.hash).await?;
         let mut work = Work::begin(self).await?;
         let now = work.now().await?;

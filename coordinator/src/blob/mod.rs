@@ -272,6 +272,15 @@ impl BlobUpload {
         Ok(true)
     }
 
+    /// All that has come and was [finished](Self::finish); none if that is more than `most` bytes.
+    pub(crate) async fn read(&self, most: u64) -> Result<Option<Vec<u8>>, FileError> {
+        let path = &self.incoming.path;
+        if self.bytes > most {
+            return Ok(None);
+        }
+        Ok(Some(fs::read(path).await.map_err(failed("read", path))?))
+    }
+
     /// Ends the stream: what came.
     pub(crate) async fn finish(&mut self) -> Result<ReceivedFile, FileError> {
         self.file.flush().await.map_err(failed("write", &self.incoming.path))?;

@@ -224,6 +224,9 @@ impl From<AppError> for ApiError {
             let sentence = "The service lost its storage in the act: the request may have had its effect";
             return Self::new(ErrorCode::Unavailable, sentence).having_acted().caused_by(error);
         }
+        if matches!(error, AppError::TextBusy) {
+            return Self::unavailable("Too many requests wait for the texts of models; try again");
+        }
         let code = code(&error);
         if matches!(code, ErrorCode::Internal) {
             return Self::internal(error);
@@ -265,7 +268,7 @@ fn code(error: &AppError) -> ErrorCode {
         E::ModelIncomplete { .. } => C::ModelIncomplete,
         E::ProfileVoided { .. } => C::ProfileVoided,
         E::InvalidReason { .. } => C::InvalidRequest,
-        E::InvalidManifest(_) => C::InvalidManifest,
+        E::InvalidManifest(_) | E::Template(_) => C::InvalidManifest,
         E::ManifestIdMismatch { .. } => C::ModelIdMismatch,
         E::UnknownBlob(_) => C::UnknownBlob,
         E::BlobMismatch { .. } => C::BlobHashMismatch,
@@ -289,9 +292,9 @@ fn code(error: &AppError) -> ErrorCode {
         E::RefereeFailed(_) => C::RefereeFailed,
         E::MoveRefused { code, .. } => move_code(code),
         E::LimitReached { .. } => C::Overloaded,
-        E::SubmissionUncertain { .. } => C::Unavailable,
+        E::SubmissionUncertain { .. } | E::TextBusy => C::Unavailable,
         E::Store(error) if error.is_outage() => C::Unavailable,
-        E::KeyFile(_) | E::Store(_) | E::Blob(_) => C::Internal,
+        E::KeyFile(_) | E::Store(_) | E::Blob(_) | E::Renderer(_) => C::Internal,
     }
 }
 

@@ -8,8 +8,7 @@ use gainsay_api::limits::MAX_MANIFEST_BYTES;
 use gainsay_api::models::{ModelList, ModelView};
 use gainsay_api::schema;
 use gainsay_api::signing::body_hash;
-use gainsay_commitment::{Canonical as _, ModelId, PartyId};
-use gainsay_program::Manifest;
+use gainsay_commitment::{ModelId, PartyId};
 
 use super::auth::{self, Body, Operator};
 use super::error::ApiError;
@@ -64,10 +63,6 @@ pub(super) async fn register(
     if let Some(owner) = publisher(&request, &state, body_hash(&body.0)).await? {
         // Parties load what is registered, so that one who registers without end costs them all.
         state.admit(format!("model:{owner}"), state.config.registrations, "registrations of models").await?;
-        if brings_template(&body.0) {
-            let sentence = "A chat template is a program that the coordinator runs: only its operator registers models with one";
-            return Err(ApiError::new(ErrorCode::InvalidManifest, sentence));
-        }
     }
     let bytes = body.0;
     let (model, ages) = state
@@ -77,12 +72,6 @@ pub(super) async fn register(
         .await?;
     let created = ages.get(&id).copied().unwrap_or_default();
     Ok(HttpResponse::Ok().json(views::model(&model, created)))
-}
-
-/// Whether the manifest names a chat template. The bounds of the engine that renders one do not hold against whoever writes it
-/// in bad faith: comparing nested lists costs it nothing, and takes for ever.
-fn brings_template(manifest: &[u8]) -> bool {
-    Manifest::from_bytes(manifest).is_ok_and(|it| it.generation.is_some_and(|spec| spec.template.is_some()))
 }
 
 /// Lets the operator and registered owners through; an owner's key, where it is one.

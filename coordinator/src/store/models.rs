@@ -189,6 +189,22 @@ pub async fn needed(
     most.map(|bytes| count("a file's length", bytes)).transpose()
 }
 
+/// Models that need a file of this hash, as whatever.
+///
+/// # Errors
+/// The database.
+pub async fn needing(conn: &mut Connection, hash: TensorCommitment, limit: i64) -> StoreResult<Vec<ModelId>> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "select distinct model_id from model_files where file_hash = $1 order by model_id limit $2",
+    )
+    .bind(hash.as_bytes().as_slice())
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+    .map_err(failed("look up the models of a file"))?;
+    rows.iter().map(|id| bytes("a model id", id)).collect()
+}
+
 /// Whether a file is stored.
 ///
 /// # Errors

@@ -190,6 +190,25 @@ async fn claims_of_the_wrong_length_are_refused() {
     stage.test.stop().await;
 }
 
+/// A tokenizer takes seconds to read: whoever has no lease must not be able to have one read by posting claims.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_without_a_lease_has_nothing_read() {
+    let mut stage = Stage::new().await;
+    let body = json!({"model": "small", "prompt": [3, 4, 5], "max_tokens": 4});
+    assert_eq!(stage.post("/v1/jobs", &body).await.status, 202);
+    let lease = stage.lease().await;
+    stage.test.advance(stage.test.app().config().parameters.heartbeat_ms + 1).await;
+    // From here on, reading the tokenizer fails; what was read before is forgotten.
+    let tokenizer = stage.model.manifest.tokenizer.to_string();
+    let blobs = stage.test.folder().join("blobs");
+    std::fs::remove_file(blobs.join(&tokenizer[..2]).join(&tokenizer)).unwrap();
+    stage.test.restart().await;
+    stage.client = stage.test.client().await;
+    let refused = stage.claim(&lease, &ids("abcd")).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::StaleLease), "{refused}");
+    stage.test.stop().await;
+}
+
 /// One stream of server-sent events, read as it comes.
 struct Events {
     stream: TcpStream,

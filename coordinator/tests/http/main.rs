@@ -14,6 +14,7 @@ mod money;
 mod raw;
 mod redis;
 mod service;
+mod templates;
 mod two_coordinators;
 mod webhooks;
 mod world;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use gainsay_api::ErrorCode;
 use gainsay_api::client::Auth;
-use gainsay_commitment::Canonical as _;
 use gainsay_commitment::tensor::tensor_commitment;
-use gainsay_testkit::{OPERATOR_TOKEN, TestCoordinator, TestGenerator, TestOwner, TestSubmitter, ToyModel};
+use gainsay_testkit::{OPERATOR_TOKEN, TestCoordinator, TestOwner, TestSubmitter, ToyModel};
 
 use crate::raw::{bearer, send, send_signed};
 use crate::world::World;
@@ -39,25 +38,6 @@ async fn a_model_takes_jobs_once_every_file_is_there() {
     assert!(listed[0].complete && listed[0].missing.is_empty());
     client.submit_job(&submitter.api_key, &job).await.expect("the model takes jobs");
     assert_eq!(client.manifest(model.id()).await.expect("the manifest"), model.manifest());
-    test.stop().await;
-}
-
-/// A template is a program, and comparing nested lists in it takes for ever at no cost that its bounds count.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_chat_template_comes_from_the_operator_alone() {
-    let test = TestCoordinator::start().await;
-    let client = test.client().await;
-    let owner = TestOwner::register(&client, "owner", 0).await;
-    let model = TestGenerator::new();
-    let put = async |manifest: &gainsay_program::Manifest, by| {
-        client.put_model(by, manifest.id(), manifest.to_bytes()).await.map_err(|error| error.code())
-    };
-    let refused = put(&model.manifest, Auth::Key(&owner.key)).await;
-    assert_eq!(refused.unwrap_err(), Some(ErrorCode::InvalidManifest));
-    let mut without = model.manifest.clone();
-    without.generation.as_mut().expect("it generates").template = None;
-    put(&without, Auth::Key(&owner.key)).await.expect("there is nothing to run in it");
-    put(&model.manifest, Auth::Bearer(OPERATOR_TOKEN)).await.expect("the operator answers for it");
     test.stop().await;
 }
 

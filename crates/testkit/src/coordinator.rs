@@ -7,7 +7,7 @@ use gainsay_api::client::{Client, RetryPolicy};
 use gainsay_commitment::PartyId;
 use gainsay_coordinator::app::App;
 use gainsay_coordinator::config::{Config, RedisConfig};
-use gainsay_coordinator::{Coordinator, HttpConfig, Running, Timers, reconcile};
+use gainsay_coordinator::{Coordinator, HttpConfig, Running, TemplateHost, Timers, reconcile};
 use gainsay_protocol::ServiceTime;
 use uuid::Uuid;
 
@@ -68,6 +68,8 @@ impl TestCoordinatorBuilder {
         config.key_file = folder.path().join("coordinator.key");
         config.operator_token = Some(OPERATOR_TOKEN.to_owned());
         config.redis = self.redis;
+        // The program that runs tests renders nothing as a child; a test of that names one that does.
+        config.templates = TemplateHost::Within;
         for change in self.change {
             change(&mut config);
         }

@@ -44,6 +44,25 @@ impl TestGenerator {
         Self { manifest: lowered.manifest, files }
     }
 
+    /// The same model with another file for its chat template.
+    ///
+    /// # Panics
+    /// If it has none to replace.
+    #[must_use]
+    pub fn with_template(mut self, name: &str, file: Vec<u8>) -> Self {
+        self.manifest.name = name.to_owned();
+        let generation = self.manifest.generation.as_mut().expect("it generates");
+        generation.template = Some(tensor_commitment(&file));
+        *self.files.last_mut().expect("the template comes last") = file;
+        self
+    }
+
+    /// Its files: weights, tokenizer, chat template.
+    #[must_use]
+    pub fn files(&self) -> &[Vec<u8>] {
+        &self.files
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> ModelId {
@@ -71,11 +90,18 @@ impl TestGenerator {
     /// # Panics
     /// If the coordinator refuses.
     pub async fn publish(&self, client: &Client) {
-        let operator = Auth::Bearer(OPERATOR_TOKEN);
+        self.publish_as(client, Auth::Bearer(OPERATOR_TOKEN)).await;
+    }
+
+    /// Registers it and uploads all of its files.
+    ///
+    /// # Panics
+    /// If the coordinator refuses.
+    pub async fn publish_as(&self, client: &Client, auth: Auth<'_>) {
         let manifest = self.manifest.to_bytes();
-        client.put_model(operator, self.id(), manifest).await.expect("a valid manifest is taken");
+        client.put_model(auth, self.id(), manifest).await.expect("a valid manifest is taken");
         for file in &self.files {
-            client.put_blob(operator, file.clone()).await.expect("a file of the manifest is taken");
+            client.put_blob(auth, file.clone()).await.expect("a file of the manifest is taken");
         }
     }
 

@@ -6,7 +6,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::date::{UnixSeconds, strftime};
 use crate::json::dumps;
@@ -18,7 +18,8 @@ pub const MAX_PROMPT_BYTES: usize = 4 << 20;
 
 /// What a rendering may use up: one for an instruction, one for each 64 bytes that it makes or reads. So it bounds
 /// memory too, by some tens of megabytes. The engine does not count comparisons of nested values, and parses long chains by
-/// recursion: a template written in bad faith gets past these bounds, so whoever loads one must trust where it comes from.
+/// recursion: a template written in bad faith gets past these bounds. So a stranger's template is only loaded in a process
+/// that may be ended at any time.
 const FUEL: u64 = 200_000;
 /// Bytes that one unit of it pays for, as the engine itself counts.
 const BYTES_PER_FUEL: u64 = 64;
@@ -26,7 +27,7 @@ const BYTES_PER_FUEL: u64 = 64;
 const SLOT_BYTES: u64 = 32;
 /// How deep macros and loops may nest.
 const RECURSION: usize = 64;
-/// Characters of a template's own complaint that are passed on.
+/// Characters of a complaint, the template's own or about it, that are passed on.
 const COMPLAINT_MAX: usize = 300;
 
 const UNBOUNDED_FILTERS: [&str; 3] = ["batch", "format", "slice"];
@@ -34,7 +35,7 @@ const UNBOUNDED_FILTERS: [&str; 3] = ["batch", "format", "slice"];
 const NAME: &str = "chat";
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user`, `assistant` or `tool`; templates may know others.
     pub role: String,
@@ -53,24 +54,28 @@ impl ChatMessage {
     }
 }
 
-/// Why there is no prompt.
-#[derive(Debug, thiserror::Error)]
+/// Why there is no prompt. In words, so that it can be passed on from one process to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum TemplateError {
     /// The file is not of the form `{"chat_template", "bos_token", "eos_token"}`, or too long.
-    #[error("the model's chat template file does not read")]
-    File(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the model's chat template file does not read: {0}")]
+    File(String),
     /// The template is no Jinja that this version understands.
-    #[error("the model's chat template does not compile")]
-    Compile(#[source] Error),
+    #[error("the model's chat template does not compile: {0}")]
+    Compile(String),
     /// The template does not take this conversation: `raise_exception`, in the template's own words.
     #[error("the model's chat template refuses the conversation: {0}")]
     Refused(String),
     /// The template failed.
-    #[error("the model's chat template fails")]
-    Render(#[source] Error),
+    #[error("the model's chat template fails: {0}")]
+    Render(String),
     /// The template takes too long or makes too much.
     #[error("the model's chat template does not end within its bounds")]
     Bounds,
+}
+
+fn complaint(error: impl fmt::Display) -> String {
+    error.to_string().chars().take(COMPLAINT_MAX).collect()
 }
 
 #[derive(Deserialize)]
@@ -132,20 +137,23 @@ impl ChatTemplate {
     /// The file or the template in it.
     pub fn from_json(file: &[u8]) -> Result<Self, TemplateError> {
         if file.len() > MAX_TEMPLATE_BYTES {
-            return Err(TemplateError::File("it is too long".into()));
+            return Err(TemplateError::File("it is too long".to_owned()));
         }
-        let file: File = serde_json::from_slice(file).map_err(|error| TemplateError::File(error.into()))?;
+        let file: File =
+            serde_json::from_slice(file).map_err(|error| TemplateError::File(complaint(error)))?;
         let source = match file.chat_template {
             Templates::One(template) => template,
             Templates::Named(templates) => {
                 let mut named = templates.into_iter();
                 let default = named.find(|template| template.name == "default");
-                default.ok_or_else(|| TemplateError::File("no template is named default".into()))?.template
+                default
+                    .ok_or_else(|| TemplateError::File("no template is named default".to_owned()))?
+                    .template
             }
         };
         let mut environment = environment();
         let named = environment.add_template_owned(NAME, source);
-        named.map_err(TemplateError::Compile)?;
+        named.map_err(|error| TemplateError::Compile(complaint(error)))?;
         let (bos_token, eos_token) = (file.bos_token.map(Token::text), file.eos_token.map(Token::text));
         Ok(Self { environment, bos_token, eos_token })
     }
@@ -156,7 +164,8 @@ impl ChatTemplate {
     /// The template refuses the conversation, fails, or does not end within its bounds.
     pub fn render(&self, messages: &[ChatMessage], now: UnixSeconds) -> Result<String, TemplateError> {
         let strftime_now = move |format: &str| strftime(now, format).map_err(invalid);
-        let template = self.environment.get_template(NAME).map_err(TemplateError::Compile)?;
+        let template = self.environment.get_template(NAME);
+        let template = template.map_err(|error| TemplateError::Compile(complaint(error)))?;
         let prompt = template.render(context! {
             messages => messages.iter().map(ChatMessage::value).collect::<Vec<Value>>(),
             add_generation_prompt => true,
@@ -186,8 +195,8 @@ fn environment() -> Environment<'static> {
         environment.remove_filter(filter);
     }
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-        let message: String = message.chars().take(COMPLAINT_MAX).collect();
-        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception").with_source(Raised(message)))
+        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
+            .with_source(Raised(complaint(message))))
     });
     environment.add_filter("tojson", |value: Value, options: Kwargs| -> Result<Value, Error> {
         let indent: Option<usize> = options.get("indent")?;
@@ -218,7 +227,7 @@ fn failure(error: Error) -> TemplateError {
         }
         cause = next.source();
     }
-    TemplateError::Render(error)
+    TemplateError::Render(complaint(error))
 }
 
 /// Methods of Python's strings, lists and dicts, as far as what they cost can be told before: that is paid for first.

@@ -7,8 +7,9 @@
 //!   piece of a stop string through.
 //! - [`ChatTemplate`] renders messages into a prompt by the Jinja template that a model brings.
 //!
-//! Tokenizers and templates are a stranger's files: whatever they hold, reading them and working with them takes time
-//! and memory in proportion to their size and to fixed bounds. Nothing here reads a clock, a file or the network.
+//! Tokenizers and templates are a stranger's files. Whatever a tokenizer holds, reading it and working with it takes time
+//! and memory in proportion to its size. A template is held to bounds too, and one written in bad faith gets past them: it
+//! is for a process that may be ended. Nothing here reads a clock, a file or the network.
 
 mod chat;
 mod date;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::super::error::{ApiError, sentence};
 use super::super::state::HttpState;
 use super::super::{body, catalog, submission};
-use crate::app::ModelView;
+use crate::app::{App, AppError, Caller, ModelView};
 
 /// Tokens of a chat's answer where the request does not say.
 const CHAT_TOKENS: u32 = 1_024;
@@ -71,26 +71,34 @@ pub(super) async fn chat(state: &HttpState, fields: Map<String, Value>) -> Resul
     let messages = conversation(messages)?;
     let model = generator(state, &model).await?;
     let found = Arc::clone(&model);
-    let template = state.call(move |app| async move { app.chat_template(&found.model).await }).await?;
-    let template = template.ok_or_else(|| {
-        let sentence = "The model has no chat template that works here; use /v1/completions";
-        refused("model", sentence)
-    })?;
     let now = UnixSeconds(unix_seconds());
-    let turn = submission::turn(state).await?;
-    let rendering = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        template.render(&messages, now)
-    });
-    let prompt = rendering.await.map_err(ApiError::internal)?.map_err(|error| match error {
-        TemplateError::Refused(_) | TemplateError::Bounds => {
-            refused("messages", sentence(&error.to_string()))
+    let case = move |app: App| async move {
+        match app.chat_prompt(&found.model, messages, now).await {
+            Err(AppError::Template(error)) => Ok(Err(error)),
+            prompt => prompt.map(Ok),
         }
-        error => refused("messages", "The model's chat template fails on this conversation").caused_by(error),
-    })?;
+    };
+    let prompt = state.call(case).await?.map_err(no_prompt)?;
+    let prompt =
+        prompt.ok_or_else(|| refused("model", "The model has no chat template; use /v1/completions"))?;
     // The template writes all special tokens itself.
     let prompts = submission::tokenize(state, &model, vec![prompt], false, "messages").await?;
     prepare(state, model, prompts, options, CHAT_TOKENS, "messages").await
+}
+
+fn no_prompt(error: TemplateError) -> ApiError {
+    match error {
+        TemplateError::Refused(_) | TemplateError::Bounds => {
+            refused("messages", sentence(&error.to_string()))
+        }
+        TemplateError::Render(_) => {
+            refused("messages", "The model's chat template fails on this conversation").caused_by(error)
+        }
+        TemplateError::File(_) | TemplateError::Compile(_) => {
+            let sentence = "The model has no chat template that works here; use /v1/completions";
+            refused("model", sentence).caused_by(error)
+        }
+    }
 }
 
 /// A completion's prompts.
@@ -120,7 +128,7 @@ async fn generator(state: &HttpState, word: &str) -> Result<Arc<ModelView>, ApiE
 /// The bytes of the model's tokens, where its tokenizer has such.
 pub(super) async fn table(state: &HttpState, model: &ModelView) -> Result<Option<Arc<TokenTable>>, ApiError> {
     let model = Arc::clone(&model.model);
-    state.call(move |app| async move { app.token_table(&model).await }).await
+    state.call(move |app| async move { app.token_table(&model, Caller::Request).await }).await
 }
 
 async fn prepare(
