@@ -5,11 +5,12 @@ use crate::{Challenger, ChallengerError, Mode};
 use gainsay_api::claims::{ClaimState, ClaimView};
 use gainsay_api::error::ErrorCode;
 use gainsay_commitment::{ClaimId, ModelId, Signed, TensorCommitment};
+use gainsay_engine::{RunError, Trace};
 use gainsay_participant::dossier::Dossier;
 use gainsay_participant::player::Hand;
 use gainsay_protocol::strategy::{first_difference, rehearse};
 use gainsay_protocol::{Open, SignedMove};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -38,6 +39,7 @@ pub(crate) async fn check(
     let batch = challenger.config.batch.max(1);
     let mut lanes = Lanes::default();
     let mut under_way = JoinSet::new();
+    let mut batches = HashMap::new();
     let mut postponed = VecDeque::new();
     let mut pause = tokio::time::interval(PAUSE);
     pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,35 +47,50 @@ pub(crate) async fn check(
         while under_way.len() < BATCHES
             && let Some((model, claims)) = lanes.next(batch)
         {
-            let challenger = challenger.clone();
-            under_way.spawn(async move { (model, challenger.check_all(claims).await) });
+            let task = under_way.spawn(challenger.clone().check_all(claims.clone()));
+            batches.insert(task.id(), (model, claims));
         }
         let mut new = Vec::new();
         tokio::select! {
             () = stop.cancelled() => return,
             taken = queue.recv_many(&mut new, batch), if lanes.len() < WAITING_MAX => if taken == 0 { return },
-            Some(done) = under_way.join_next() => {
-                let (model, again) = done.expect("checking claims does not panic");
+            Some(done) = under_way.join_next_with_id() => {
+                let (id, again) = done.map_or_else(|panic| (panic.id(), None), |(id, again)| (id, Some(again)));
+                let Some((model, claims)) = batches.remove(&id) else { continue };
                 lanes.done(model);
-                postponed.extend(again.into_iter().map(|claim| Sighting { claim, model }));
+                match again {
+                    Some(again) => {
+                        let again = claims.into_iter().filter(|sighting| again.contains(&sighting.claim));
+                        postponed.extend(again.map(Sighting::put_behind));
+                    }
+                    None => challenger.let_go(&claims, "checking them has panicked"),
+                }
             }
             _ = pause.tick(), if !postponed.is_empty() => new.extend(postponed.drain(..)),
         }
         new.into_iter().for_each(|sighting| lanes.push(sighting));
-        for Sighting { claim, .. } in postponed.drain(postponed.len().min(WAITING_MAX)..) {
-            tracing::error!(%claim, "too many claims cannot be checked; this one is let go");
-            challenger.tally.unchecked.add(1);
-        }
+        let beyond: Vec<_> = postponed.drain(postponed.len().min(WAITING_MAX)..).collect();
+        challenger.let_go(&beyond, "too many claims cannot be checked");
     }
 }
 
 impl Challenger {
-    /// Checks claims that are said to be on one model; answers those that could not be checked yet.
-    async fn check_all(&self, claims: Vec<ClaimId>) -> Vec<ClaimId> {
+    /// Gives claims up that were not checked.
+    fn let_go(&self, claims: &[Sighting], why: &str) {
+        for Sighting { claim, .. } in claims {
+            tracing::error!(%claim, why, "a claim is let go unchecked");
+        }
+        self.tally.unchecked.add(claims.len() as u64);
+        self.tally.tell();
+    }
+
+    /// Checks claims that are said to be on one model; answers those that could not be checked yet. Whatever is wrong with
+    /// one of them is told of that one, and the others are checked.
+    async fn check_all(self: Arc<Self>, claims: Vec<Sighting>) -> Vec<ClaimId> {
         let mut again = Vec::new();
         let mut by_model = BTreeMap::<ModelId, Vec<Dossier>>::new();
-        for claim in claims {
-            match Dossier::fetch(&self.client, &self.models, claim).await {
+        for Sighting { claim, .. } in claims {
+            match self.fetch(claim).await {
                 Ok((dossier, view)) if self.can_be_disputed(&view).await => {
                     by_model.entry(dossier.claim.model).or_default().push(dossier);
                 }
@@ -92,6 +109,14 @@ impl Challenger {
         again
     }
 
+    /// A claim with all that belongs to it. Claims are strangers': one that has own code panic is refused.
+    async fn fetch(self: &Arc<Self>, claim: ClaimId) -> Result<(Dossier, ClaimView), ChallengerError> {
+        let challenger = self.clone();
+        let fetched =
+            tokio::spawn(async move { Dossier::fetch(&challenger.client, &challenger.models, claim).await });
+        fetched.await.map_err(|_| ChallengerError::Panicked("reading a claim"))?
+    }
+
     /// Whether there is any use in running a claim again.
     async fn can_be_disputed(&self, view: &ClaimView) -> bool {
         let closes = view.summary.window_closes_at_ms;
@@ -107,19 +132,16 @@ impl Challenger {
 
     /// Runs the jobs of claims on one model together, and acts on what differs.
     async fn compare(&self, dossiers: Vec<Dossier>, again: &mut Vec<ClaimId>) {
-        let Some(model) = dossiers.first().map(|dossier| dossier.model.clone()) else { return };
-        let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.input().clone()).collect();
-        let run = tokio::task::spawn_blocking(move || model.engine().run(&jobs, None));
-        let traces = match run.await.expect("a run does not panic") {
-            Ok(traces) => traces,
-            Err(error) => {
-                tracing::error!(%error, claims = dossiers.len(), "claims cannot be run again");
-                self.tally.unchecked.add(dossiers.len() as u64);
-                return;
-            }
-        };
-        for (dossier, trace) in dossiers.into_iter().zip(traces) {
+        for (dossier, trace) in run_again(dossiers).await {
             let (claim, worker) = (dossier.id(), dossier.claim.worker);
+            let trace = match trace {
+                Ok(trace) => trace,
+                Err(error) => {
+                    tracing::error!(%claim, %error, "the claim cannot be run again");
+                    self.tally.unchecked.add(1);
+                    continue;
+                }
+            };
             match first_difference(&dossier.claim, &trace.layers) {
                 Ok(None) => {
                     tracing::info!(%claim, "the claim is right");
@@ -158,7 +180,7 @@ impl Challenger {
         };
         let claim = dossier.id();
         let hand = Hand::honest(dossier);
-        let rehearsed = hand.compute(move |dossier, trace| rehearse(&dossier.case(), layer, trace)).await;
+        let rehearsed = hand.compute(move |dossier, trace| rehearse(&dossier.case(), layer, trace)).await?;
         let rehearsal =
             rehearsed.map_err(|source| ChallengerError::Rehearsal { claim, source: Box::new(source) })?;
         tracing::info!(
@@ -194,4 +216,13 @@ impl Challenger {
         tracing::error!(%claim, %error, "a claim cannot be checked");
         self.tally.unchecked.add(1);
     }
+}
+
+/// The claims with what their jobs on this one model give here.
+async fn run_again(dossiers: Vec<Dossier>) -> Vec<(Dossier, Result<Trace, RunError>)> {
+    let Some(model) = dossiers.first().map(|dossier| dossier.model.clone()) else { return Vec::new() };
+    let jobs: Vec<_> = dossiers.iter().map(|dossier| dossier.input().clone()).collect();
+    let run = tokio::task::spawn_blocking(move || model.engine().run_each(&jobs));
+    let traces = run.await.expect("the engine contains its panics");
+    dossiers.into_iter().zip(traces).collect()
 }

@@ -66,7 +66,7 @@ pub(crate) async fn watch(
         match piece {
             News::Event(event) => {
                 if let EventKind::JobClaimed { claim, model, window_closes_at_ms, .. } = *event {
-                    inbox.take(Sighting { claim, model }, window_closes_at_ms);
+                    inbox.take(Sighting { due_ms: window_closes_at_ms, claim, model });
                 }
             }
             News::Look if listed.is_some_and(|listed| listed.elapsed() < every) => {}
@@ -96,8 +96,8 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn take(&mut self, sighting: Sighting, window_closes_at_ms: i64) {
-        let claim = sighting.claim;
+    fn take(&mut self, sighting: Sighting) {
+        let Sighting { claim, due_ms: window_closes_at_ms, .. } = sighting;
         if self.seen.contains_key(&claim) {
             return;
         }
@@ -121,7 +121,8 @@ impl Inbox {
                 if disputed.contains(&claim.id) {
                     self.seen.insert(claim.id, claim.window_closes_at_ms);
                 } else {
-                    self.take(Sighting { claim: claim.id, model: claim.model }, claim.window_closes_at_ms);
+                    let due_ms = claim.window_closes_at_ms;
+                    self.take(Sighting { due_ms, claim: claim.id, model: claim.model });
                 }
             }
             if !page.more || filter.after.is_none() {

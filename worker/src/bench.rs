@@ -8,6 +8,7 @@ use gainsay_participant::models::LoadedModel;
 use gainsay_protocol::LeaseId;
 use gainsay_text::TokenTable;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -18,7 +19,9 @@ pub(crate) enum Step {
     Token(u32),
     /// What its claim states.
     Done(Trace),
-    /// It cannot be run here, and why.
+    /// It does not fit what this worker has, and why.
+    Refused(String),
+    /// Its run has failed, and why.
     Failed(String),
 }
 
@@ -31,6 +34,36 @@ struct Waiting {
     lease: LeaseId,
     work: Work,
     steps: UnboundedSender<Step>,
+    /// Jobs that came later and joined before.
+    passed: u32,
+}
+
+/// Jobs that may pass one that waits for room; then nobody passes it any more.
+const MAX_PASSED: u32 = 16;
+
+/// How full a bench is, for whoever thinks of leasing another job.
+#[derive(Default)]
+struct Occupancy {
+    /// Jobs that run.
+    running: AtomicUsize,
+    /// Jobs that wait for room.
+    waiting: AtomicUsize,
+    /// Bytes of keys and values that are free.
+    free: AtomicU64,
+    /// Bytes that the largest job so far has set aside; 0 where there was none.
+    largest: AtomicU64,
+}
+
+impl Occupancy {
+    /// Jobs of the size of the largest so far for which there is room, besides `ours` that were leased, of which some may
+    /// not have come yet.
+    fn room(&self, ours: usize) -> usize {
+        let [running, waiting] = [&self.running, &self.waiting].map(|count| count.load(Ordering::Relaxed));
+        let [free, largest] = [&self.free, &self.largest].map(|bytes| bytes.load(Ordering::Relaxed));
+        let coming = ours.saturating_sub(running);
+        let fits = free.checked_div(largest).map_or(1, |fits| usize::try_from(fits).unwrap_or(usize::MAX));
+        if waiting > 0 { 0 } else { fits.saturating_sub(coming) }
+    }
 }
 
 /// A model with the thread that runs its jobs. The thread ends when the last of these is dropped.
@@ -40,22 +73,31 @@ pub(crate) struct Bench {
     /// The bytes of its tokens, where it generates.
     pub(crate) tokens: Option<Arc<TokenTable>>,
     orders: Sender<Order>,
+    occupancy: Arc<Occupancy>,
 }
 
 impl Bench {
     fn start(model: LoadedModel, tokens: Option<Arc<TokenTable>>, options: RunnerOptions) -> Self {
         let (orders, received) = channel();
         let engine = model.engine().clone();
+        let occupancy = Arc::<Occupancy>::default();
+        let floor = Floor::new(Runner::new(engine, options), occupancy.clone());
         // Threads of the engine do the work; this one only leads it.
-        std::thread::spawn(move || lead(Runner::new(engine, options), &received));
-        Self { model, tokens, orders }
+        std::thread::spawn(move || floor.lead(&received));
+        Self { model, tokens, orders, occupancy }
+    }
+
+    /// Whether it still runs what it is given.
+    fn is_at_work(&self) -> bool {
+        // The thread, and with it the other holder of this, ends before its orders do only by a panic.
+        Arc::strong_count(&self.occupancy) > 1
     }
 
     /// Has a job run as soon as there is room for it; answers what comes of it.
     pub(crate) fn run(&self, lease: LeaseId, work: Work) -> UnboundedReceiver<Step> {
         let (steps, received) = unbounded_channel();
         // A thread that is gone drops the sender, which the receiver sees.
-        let _ = self.orders.send(Order::Run(Waiting { lease, work, steps }));
+        let _ = self.orders.send(Order::Run(Waiting { lease, work, steps, passed: 0 }));
         received
     }
 
@@ -81,7 +123,7 @@ impl Worker {
         let model = self.models.get(id).await?;
         let tokens = self.token_table(&model).await?;
         let mut benches = self.benches.0.lock().expect("no holder of the benches panics");
-        if let Some(bench) = benches.get(&id).and_then(Weak::upgrade) {
+        if let Some(bench) = benches.get(&id).and_then(Weak::upgrade).filter(|bench| bench.is_at_work()) {
             return Ok(bench);
         }
         let options = RunnerOptions { cache_bytes: self.config.kv_bytes, ..RunnerOptions::default() };
@@ -114,34 +156,56 @@ impl Worker {
 
 impl Benches {
     fn find(&self, id: ModelId) -> Option<Arc<Bench>> {
-        self.0.lock().expect("no holder of the benches panics").get(&id)?.upgrade()
+        let found = self.0.lock().expect("no holder of the benches panics").get(&id)?.upgrade();
+        found.filter(|bench| bench.is_at_work())
     }
-}
 
-/// Runs what is ordered until nobody can order any more.
-fn lead(runner: Runner<LeaseId>, orders: &Receiver<Order>) {
-    let mut floor = Floor { runner, waiting: VecDeque::new(), running: HashMap::new() };
-    loop {
-        if floor.is_idle() {
-            let Ok(order) = orders.recv() else { return };
-            floor.take(order);
-        }
-        while let Ok(order) = orders.try_recv() {
-            floor.take(order);
-        }
-        floor.admit();
-        floor.step();
+    /// How many more generations a model has room for, where `ours` of its jobs are leased. Before the first it is not
+    /// known how large they are.
+    pub(crate) fn room(&self, id: ModelId, ours: usize) -> usize {
+        self.find(id).map_or(1_usize.saturating_sub(ours), |bench| bench.occupancy.room(ours))
     }
 }
 
 struct Floor {
     runner: Runner<LeaseId>,
+    occupancy: Arc<Occupancy>,
     /// Jobs for which there is no room yet, in the order in which they came.
     waiting: VecDeque<Waiting>,
     running: HashMap<LeaseId, UnboundedSender<Step>>,
 }
 
 impl Floor {
+    fn new(runner: Runner<LeaseId>, occupancy: Arc<Occupancy>) -> Self {
+        let floor = Self { runner, occupancy, waiting: VecDeque::new(), running: HashMap::new() };
+        floor.tell();
+        floor
+    }
+
+    /// Runs what is ordered until nobody can order any more.
+    fn lead(mut self, orders: &Receiver<Order>) {
+        loop {
+            if self.is_idle() {
+                let Ok(order) = orders.recv() else { return };
+                self.take(order);
+            }
+            while let Ok(order) = orders.try_recv() {
+                self.take(order);
+            }
+            self.admit();
+            self.step();
+            self.tell();
+        }
+    }
+
+    /// Says how full it is.
+    fn tell(&self) {
+        let Occupancy { running, waiting, free, .. } = &*self.occupancy;
+        running.store(self.running.len(), Ordering::Relaxed);
+        waiting.store(self.waiting.len(), Ordering::Relaxed);
+        free.store(self.runner.free_bytes(), Ordering::Relaxed);
+    }
+
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
@@ -158,20 +222,30 @@ impl Floor {
         }
     }
 
-    /// Lets jobs join that there is room for. Whoever came first goes first, so that a large job is not passed forever.
+    /// Lets jobs join that there is room for, in the order in which they came. Small ones pass a large one that waits for
+    /// room, but not for ever.
     fn admit(&mut self) {
-        while let Some(first) = self.waiting.front() {
-            match self.runner.check(&first.work) {
-                Err(JoinRefusal::Full { .. }) if !self.running.is_empty() => return,
+        let mut at = 0;
+        while let Some(next) = self.waiting.get(at) {
+            match self.runner.check(&next.work) {
+                Err(JoinRefusal::Full { .. }) if !self.running.is_empty() => {
+                    if next.passed >= MAX_PASSED {
+                        return;
+                    }
+                    at += 1;
+                }
                 checked => {
-                    let Some(Waiting { lease, work, steps }) = self.waiting.pop_front() else { return };
-                    let joined = checked.and_then(|()| self.runner.join(lease, work));
-                    match joined {
+                    let Some(Waiting { lease, work, steps, .. }) = self.waiting.remove(at) else { return };
+                    let before = self.runner.free_bytes();
+                    match checked.and_then(|()| self.runner.join(lease, work)) {
                         Ok(()) => {
+                            let taken = before - self.runner.free_bytes();
+                            self.occupancy.largest.fetch_max(taken, Ordering::Relaxed);
+                            self.waiting.iter_mut().take(at).for_each(|waiting| waiting.passed += 1);
                             self.running.insert(lease, steps);
                         }
                         // Whoever is not there any more needs no answer.
-                        Err(refusal) => drop(steps.send(Step::Failed(refusal.to_string()))),
+                        Err(refusal) => drop(steps.send(Step::Refused(refusal.to_string()))),
                     }
                 }
             }
@@ -204,5 +278,90 @@ impl Floor {
                 self.running.remove(&lease);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gainsay_engine::{Model, Options};
+    use gainsay_program::toy::{DecoderOptions, Toy};
+    use gainsay_program::{GenerationRequest, Sampling, StopRules};
+
+    fn lease(number: u8) -> LeaseId {
+        LeaseId([number; 16])
+    }
+
+    fn answer_of(max_tokens: u32) -> Work {
+        let stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(max_tokens) };
+        let request = GenerationRequest { prompt: vec![1], sampling: Sampling::default(), stop };
+        Work::Generate { request, stop: Box::new(|_| false) }
+    }
+
+    /// A floor for keys and values of `pages` small jobs.
+    fn floor(pages: u64) -> Floor {
+        let toy = Toy::decoder(&DecoderOptions { max_sequence: 512, ..DecoderOptions::default() }).unwrap();
+        let weights = toy.weights.into_iter().map(Arc::from).collect();
+        let engine =
+            Model::new(Arc::new(toy.model), weights, Options { threads: 1, ..Options::default() }).unwrap();
+        let runner = |cache_bytes| {
+            Runner::new(engine.clone(), RunnerOptions { cache_bytes, ..RunnerOptions::default() })
+        };
+        let mut probe = runner(1 << 30);
+        probe.join(lease(0), answer_of(2)).unwrap();
+        Floor::new(runner(pages * ((1 << 30) - probe.free_bytes())), Arc::default())
+    }
+
+    fn order(floor: &mut Floor, number: u8, work: Work) -> UnboundedReceiver<Step> {
+        let (steps, received) = unbounded_channel();
+        floor.take(Order::Run(Waiting { lease: lease(number), work, steps, passed: 0 }));
+        received
+    }
+
+    fn last(mut steps: UnboundedReceiver<Step>) -> Step {
+        std::iter::from_fn(|| steps.try_recv().ok()).last().expect("it has come to an end")
+    }
+
+    #[test]
+    fn a_large_job_neither_blocks_small_ones_nor_waits_for_ever() {
+        let mut floor = floor(2);
+        let mut received = vec![order(&mut floor, 0, answer_of(2)), order(&mut floor, 1, answer_of(200))];
+        received.extend((2..40).map(|number| order(&mut floor, number, answer_of(2))));
+        let (mut joined, mut seen) = (Vec::new(), std::collections::HashSet::new());
+        while !floor.is_idle() {
+            floor.admit();
+            joined.extend(floor.running.keys().copied().filter(|lease| seen.insert(*lease)));
+            floor.step();
+        }
+        assert_eq!(joined.iter().position(|joined| *joined == lease(1)), Some(1 + MAX_PASSED as usize));
+        assert_eq!(joined.len(), received.len());
+        assert!(received.into_iter().all(|steps| matches!(last(steps), Step::Done(_))));
+    }
+
+    #[test]
+    fn a_job_that_never_fits_is_refused_and_the_bench_goes_on() {
+        let mut floor = floor(1);
+        let [small, large, other] =
+            [(0, 2), (1, 200), (2, 2)].map(|(number, tokens)| order(&mut floor, number, answer_of(tokens)));
+        while !floor.is_idle() {
+            floor.admit();
+            floor.step();
+        }
+        assert!(matches!(last(large), Step::Refused(why) if why.contains("keys and values")));
+        assert!([small, other].into_iter().all(|steps| matches!(last(steps), Step::Done(_))));
+    }
+
+    #[test]
+    fn no_more_is_leased_than_there_is_room_for() {
+        let mut floor = floor(4);
+        assert_eq!([0, 1].map(|ours| floor.occupancy.room(ours)), [1, 0], "one, to see how large they are");
+        let _steps = order(&mut floor, 0, answer_of(200));
+        floor.admit();
+        floor.tell();
+        assert_eq!([1, 2, 3].map(|ours| floor.occupancy.room(ours)), [1, 0, 0], "two pages are free");
+        let _more = [1, 2].map(|number| order(&mut floor, number, answer_of(200)));
+        floor.admit();
+        floor.tell();
+        assert_eq!(floor.occupancy.room(3), 0, "one waits");
     }
 }

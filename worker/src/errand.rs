@@ -6,7 +6,9 @@ use crate::heartbeat::Heartbeat;
 use crate::records::Record;
 use crate::stream::TokenStream;
 use crate::{Worker, WorkerError};
+use gainsay_commitment::ModelId;
 use gainsay_engine::{Trace, Work};
+use gainsay_participant::patience::persist;
 use gainsay_program::{GenerationRequest, StopWatch};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(crate) enum Ended {
 
 /// How long a claim waits for the end of its stream to get through.
 const STREAM_END: Duration = Duration::from_secs(3);
+/// How long a job waits for a model that is not to be had for now.
+const MODEL_WAIT: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Runs the job of a lease, signs and keeps what came out, and posts it. Goes on when the worker is told to stop; while
@@ -42,12 +46,15 @@ impl Worker {
         }
         let number = self.jobs_run.add(1);
         let task = Task::new(record)?;
-        let bench = self.bench(task.record.model).await?;
+        let bench = tokio::select! {
+            bench = self.bench_in_time(task.record.model, &stop) => bench?,
+            () = heartbeat.lost() => return Ok(Ended::Lost),
+        };
         let stream = task.record.stream.then(|| TokenStream::start(self.clone(), task.record.lease));
         let run = self.run_and_sign(&bench, task, number, stream.as_ref());
         let signed = tokio::select! {
             signed = run => signed?,
-            // A claim that is being signed at this very moment is on disk when the worker looks next.
+            // A claim that is being signed at this very moment is not kept, and never sent.
             () = heartbeat.lost() => return Ok(Ended::Lost),
         };
         drop(bench);
@@ -66,6 +73,22 @@ impl Worker {
         }
         self.post(&signed, &stop).await;
         Ok(Ended::Claimed)
+    }
+
+    /// The bench of a model, waited for as long as a failure to get it may pass.
+    async fn bench_in_time(
+        self: &Arc<Self>,
+        model: ModelId,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Bench>, WorkerError> {
+        let bench = persist(stop, WorkerError::is_transient, || async { Ok(self.bench(model).await?) });
+        let away = WorkerError::ModelAway { model, waited: MODEL_WAIT };
+        match tokio::time::timeout(MODEL_WAIT, bench).await {
+            Ok(Ok(Some(bench))) => Ok(bench),
+            Ok(Err(error)) => Err(error),
+            // A worker that is told to stop waits for nothing.
+            Ok(Ok(None)) | Err(_) => Err(away),
+        }
     }
 
     async fn run_and_sign(
@@ -95,7 +118,7 @@ impl Worker {
         stream: Option<&TokenStream>,
     ) -> Result<Trace, WorkerError> {
         let lease = task.record.lease;
-        let failed = |reason: String| WorkerError::Job { lease, reason };
+        let failed = |reason: String| WorkerError::Run { lease, reason };
         let work = bench.work(task)?;
         let mut steps = bench.run(lease, work);
         // However this ends, nobody runs for a lease that is not served any more.
@@ -104,6 +127,7 @@ impl Worker {
             match steps.recv().await {
                 Some(Step::Token(token)) => stream.into_iter().for_each(|stream| stream.push(token)),
                 Some(Step::Done(trace)) => return Ok(trace),
+                Some(Step::Refused(reason)) => return Err(WorkerError::Job { lease, reason }),
                 Some(Step::Failed(reason)) => return Err(failed(reason)),
                 None => return Err(failed("the thread that runs its model has ended".to_owned())),
             }

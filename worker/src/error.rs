@@ -2,8 +2,10 @@
 
 use crate::records::RecordsError;
 use gainsay_api::client::ClientError;
+use gainsay_commitment::ModelId;
 use gainsay_participant::ParticipantError;
 use gainsay_protocol::LeaseId;
+use std::time::Duration;
 
 /// Why a worker stops, or gives a job up.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +20,29 @@ pub enum WorkerError {
     /// What must survive a restart cannot be kept.
     #[error(transparent)]
     Records(#[from] RecordsError),
-    /// What was leased is no job.
-    #[error("the job of lease {lease} cannot be run: {reason}")]
+    /// What was leased is no job, or one that does not fit what this worker has.
+    #[error("the job of lease {lease} cannot be run here: {reason}")]
     Job {
         /// The lease.
         lease: LeaseId,
         /// Why not.
         reason: String,
+    },
+    /// The run of a job has failed.
+    #[error("the run of lease {lease} has failed: {reason}")]
+    Run {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        reason: String,
+    },
+    /// The model of a job was not to be had in the time that a worker waits for it.
+    #[error("model {model} was not to be had in {} s", waited.as_secs())]
+    ModelAway {
+        /// The model.
+        model: ModelId,
+        /// How long it was waited for.
+        waited: Duration,
     },
 }
 
@@ -35,6 +53,7 @@ impl WorkerError {
         match self {
             Self::Client(error) => error.is_transient(),
             Self::Participant(error) => error.is_transient(),
+            Self::Run { .. } | Self::ModelAway { .. } => true,
             Self::Records(_) | Self::Job { .. } => false,
         }
     }

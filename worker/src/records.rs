@@ -151,6 +151,9 @@ pub enum RecordsError {
         /// Why not.
         reason: String,
     },
+    /// A claim is not kept, since its lease was over before.
+    #[error("lease {0} was over before its claim was signed")]
+    Over(LeaseId),
 }
 
 /// The records of one worker at one coordinator, on disk and in memory.
@@ -184,15 +187,19 @@ impl Records {
         Ok(Self { folder, held: Mutex::new(held) })
     }
 
-    /// Keeps a record: on return it survives a crash. A claim that is kept already is never replaced.
+    /// Keeps a record: on return it survives a crash. A claim that is kept already is never replaced, and a claim whose
+    /// lease was forgotten is not kept: it came too late.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written; [`RecordsError::Over`].
     ///
     /// # Panics
     /// If another claim is kept for the lease: the worker was about to equivocate.
     pub fn keep(&self, record: &Record) -> Result<(), RecordsError> {
         let mut held = self.held();
+        if record.claim.is_some() && !held.contains_key(&record.lease) {
+            return Err(RecordsError::Over(record.lease));
+        }
         if let Some(kept) = held.get(&record.lease).and_then(|kept| kept.claim.as_ref()) {
             assert_eq!(
                 Some(kept),

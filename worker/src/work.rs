@@ -1,8 +1,9 @@
 //! Leasing while jobs run: whenever there is room for another job, one is asked for.
 
+use crate::catalog::Served;
 use crate::claimant::Task;
 use crate::errand::Ended;
-use crate::records::Record;
+use crate::records::{Record, RecordsError};
 use crate::{Worker, WorkerError};
 use gainsay_api::client::ClientError;
 use gainsay_api::error::ErrorCode;
@@ -11,11 +12,11 @@ use gainsay_api::limits::{MAX_HELD_LEASES, MAX_LEASE_MODELS};
 use gainsay_commitment::ModelId;
 use gainsay_participant::ParticipantError;
 use gainsay_protocol::LeaseId;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Pause after a refusal that may pass: no money, a busy coordinator.
@@ -25,8 +26,14 @@ const MAX_DECLINED: usize = 1_024;
 
 /// Works until stopped or suspended, then finishes what is in hand; a suspended worker waits to be stopped.
 pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result<(), WorkerError> {
-    let mut shop =
-        Shop { worker, errands: JoinSet::new(), declined: VecDeque::new(), turn: 0, stop: stop.clone() };
+    let mut shop = Shop {
+        worker,
+        errands: JoinSet::new(),
+        in_hand: HashMap::new(),
+        declined: VecDeque::new(),
+        turn: 0,
+        stop: stop.clone(),
+    };
     shop.resume();
     let worked = shop.open().await;
     let left = match worked {
@@ -42,7 +49,9 @@ pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result
 struct Shop {
     worker: Arc<Worker>,
     /// The jobs in hand.
-    errands: JoinSet<Errand>,
+    errands: JoinSet<Result<Ended, WorkerError>>,
+    /// What each of them is for.
+    in_hand: HashMap<Id, Errand>,
     /// Leases of jobs that could not be run. They lapse; until then they must not be given again.
     declined: VecDeque<LeaseId>,
     /// Where among the models the next request for leases begins.
@@ -50,12 +59,15 @@ struct Shop {
     stop: CancellationToken,
 }
 
-/// What an errand was for, and how it ended.
+/// What an errand is for.
+#[derive(Clone, Copy)]
 struct Errand {
     lease: LeaseId,
     model: ModelId,
-    ended: Result<Ended, WorkerError>,
 }
+
+/// How an errand's task came to its end.
+type Joined = Result<(Id, Result<Ended, WorkerError>), JoinError>;
 
 impl Shop {
     /// Takes up what a former run of this worker left: sends signed claims again, and runs the jobs it still has, from the
@@ -72,26 +84,44 @@ impl Shop {
 
     fn begin(&mut self, record: Record) {
         let (worker, stop) = (self.worker.clone(), self.stop.clone());
-        let (lease, model) = (record.lease, record.model);
-        self.errands.spawn(async move { Errand { lease, model, ended: worker.serve(record, stop).await } });
+        let errand = Errand { lease: record.lease, model: record.model };
+        let task = self.errands.spawn(worker.serve(record, stop));
+        self.in_hand.insert(task.id(), errand);
+    }
+
+    /// The models to ask for, and how many jobs: no more than there is room for.
+    fn wanted(&self) -> (Vec<ModelId>, u32) {
+        let mut most = (self.worker.config.batch as usize).saturating_sub(self.errands.len());
+        let mut models = Vec::new();
+        if most == 0 {
+            return (models, 0);
+        }
+        for Served { id, generates } in self.worker.catalog.wanted(self.turn, MAX_LEASE_MODELS) {
+            let ours = self.in_hand.values().filter(|errand| errand.model == id).count();
+            let room = if generates { self.worker.benches.room(id, ours) } else { most };
+            if room > 0 {
+                most = most.min(room);
+                models.push(id);
+            }
+        }
+        (models, most as u32)
     }
 
     /// Leases and serves until told to stop.
     async fn open(&mut self) -> Result<(), WorkerError> {
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
-            let room = (self.worker.config.batch as usize).saturating_sub(self.errands.len());
-            let models = self.worker.catalog.wanted(self.turn, MAX_LEASE_MODELS);
-            if room == 0 || models.is_empty() {
+            let (models, max) = self.wanted();
+            self.turn = self.turn.wrapping_add(MAX_LEASE_MODELS);
+            if models.is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    Some(ended) = self.errands.join_next() => self.note(ended.expect("an errand does not panic"))?,
+                    Some(joined) = self.errands.join_next_with_id() => self.note(joined)?,
                     () = tokio::time::sleep(PAUSE) => {}
                 }
                 continue;
             }
-            self.turn = self.turn.wrapping_add(MAX_LEASE_MODELS);
-            let request = LeaseRequest { models, max: room as u32, held: self.held() };
+            let request = LeaseRequest { models, max, held: self.held() };
             let asking = lease(self.worker.clone(), request, self.worker.config.lease_wait);
             tokio::pin!(asking);
             loop {
@@ -104,7 +134,7 @@ impl Shop {
                         }
                         break;
                     }
-                    Some(ended) = self.errands.join_next() => self.note(ended.expect("an errand does not panic"))?,
+                    Some(joined) = self.errands.join_next_with_id() => self.note(joined)?,
                 }
             }
         }
@@ -126,31 +156,41 @@ impl Shop {
     /// Waits for all jobs in hand.
     async fn finish(&mut self) -> Result<(), WorkerError> {
         let mut finished = Ok(());
-        while let Some(ended) = self.errands.join_next().await {
-            finished = finished.and(self.note(ended.expect("an errand does not panic")));
+        while let Some(joined) = self.errands.join_next_with_id().await {
+            finished = finished.and(self.note(joined));
         }
         finished
     }
 
     /// Takes note of how an errand ended. What cannot be kept must not be sent: a worker without its state stops.
-    fn note(&mut self, Errand { lease, model, ended }: Errand) -> Result<(), WorkerError> {
-        match ended {
-            Ok(Ended::Claimed) => {}
-            Ok(Ended::Lost) => {
+    fn note(&mut self, joined: Joined) -> Result<(), WorkerError> {
+        let (id, ended) = joined.map_or_else(|error| (error.id(), None), |(id, ended)| (id, Some(ended)));
+        let Some(Errand { lease, model }) = self.in_hand.remove(&id) else { return Ok(()) };
+        let panicked = || Err(WorkerError::Run { lease, reason: "the worker has panicked".to_owned() });
+        match ended.unwrap_or_else(panicked) {
+            Ok(Ended::Claimed) => self.worker.catalog.went_well(model),
+            Ok(Ended::Lost) | Err(WorkerError::Records(RecordsError::Over(_))) => {
                 tracing::warn!(%lease, "the lease was over before there was a claim");
-                // A claim that was signed in the same moment is kept, and posted after the next start.
-                if self.worker.records.of_lease(lease).is_some_and(|record| record.claim.is_none()) {
-                    self.worker.tally.lost.add(1);
-                    self.worker.tally.tell();
-                    self.worker.records.forget(lease);
-                }
+                self.worker.tally.lost.add(1);
+                self.worker.tally.tell();
+                // A claim that was signed in the same moment goes with it: it was not sent, and never will be.
+                self.worker.records.forget(lease);
             }
             Err(WorkerError::Records(error)) => return Err(error.into()),
+            // What is signed may have been sent, and is defended.
+            Err(error)
+                if self.worker.records.of_lease(lease).is_some_and(|record| record.claim.is_some()) =>
+            {
+                tracing::error!(%lease, %error, "the claim is posted again after the next start");
+            }
             Err(error) => {
                 tracing::error!(%lease, %model, %error, "the job was not run; the lease will lapse");
                 self.decline(lease);
-                if !error.is_transient() {
-                    self.worker.catalog.give_up(model);
+                match error {
+                    // Another job may fit.
+                    WorkerError::Job { .. } => {}
+                    error if error.is_transient() => self.worker.catalog.rest(model),
+                    _ => self.worker.catalog.give_up(model),
                 }
             }
         }

@@ -75,6 +75,12 @@ fn claimed(lease: u8, output: u8) -> Record {
     Record { claim: Some(SignedClaim { id, signed, divergence, silent: true }), ..leased(lease) }
 }
 
+/// Leases, and keeps what it gave.
+fn claim(records: &Records, output: u8) {
+    records.keep(&leased(1)).unwrap();
+    records.keep(&claimed(1, output)).unwrap();
+}
+
 fn files(folder: &Path) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
@@ -83,8 +89,7 @@ fn files(folder: &Path) -> usize {
 fn a_restart_finds_the_same_bytes() {
     let folder = Folder::new("same-bytes");
     let records = folder.records().unwrap();
-    records.keep(&leased(1)).unwrap();
-    records.keep(&claimed(1, 7)).unwrap();
+    claim(&records, 7);
     records.keep(&leased(2)).unwrap();
     drop(records);
     let again = folder.records().unwrap();
@@ -98,7 +103,7 @@ fn a_restart_finds_the_same_bytes() {
 #[should_panic(expected = "has a signed claim already")]
 fn a_second_claim_for_a_lease_is_never_kept() {
     let folder = Folder::new("equivocation");
-    folder.records().unwrap().keep(&claimed(1, 7)).unwrap();
+    claim(&folder.records().unwrap(), 7);
     let again = folder.records().unwrap();
     again.keep(&claimed(1, 7)).unwrap();
     let _ = again.keep(&claimed(1, 8));
@@ -109,14 +114,14 @@ fn a_second_claim_for_a_lease_is_never_kept() {
 fn a_signed_claim_is_not_forgotten_by_running_the_lease_again() {
     let folder = Folder::new("unsigned");
     let records = folder.records().unwrap();
-    records.keep(&claimed(1, 7)).unwrap();
+    claim(&records, 7);
     let _ = records.keep(&leased(1));
 }
 
 #[test]
 fn what_an_interrupted_write_left_is_passed_over() {
     let folder = Folder::new("interrupted");
-    folder.records().unwrap().keep(&claimed(1, 7)).unwrap();
+    claim(&folder.records().unwrap(), 7);
     let whole = std::fs::read(folder.inner().join(format!("{}.json", LeaseId([1; 16])))).unwrap();
     for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
         std::fs::write(folder.inner().join(".0123456789abcdef.new"), &whole[..cut]).unwrap();
@@ -127,7 +132,7 @@ fn what_an_interrupted_write_left_is_passed_over() {
 #[test]
 fn a_file_that_is_no_record_stops_the_worker_with_its_name() {
     let folder = Folder::new("rubbish");
-    folder.records().unwrap().keep(&claimed(1, 7)).unwrap();
+    claim(&folder.records().unwrap(), 7);
     let path = folder.inner().join(format!("{}.json", LeaseId([1; 16])));
     let whole = std::fs::read_to_string(&path).unwrap();
     let other_claim = claimed(2, 7).claim.unwrap();
@@ -143,7 +148,7 @@ fn a_file_that_is_no_record_stops_the_worker_with_its_name() {
 fn what_is_decided_is_forgotten_on_disk_too() {
     let folder = Folder::new("forget");
     let records = folder.records().unwrap();
-    records.keep(&claimed(1, 7)).unwrap();
+    claim(&records, 7);
     records.keep(&leased(2)).unwrap();
     records.forget(LeaseId([1; 16]));
     records.forget(LeaseId([1; 16]));
@@ -159,4 +164,17 @@ fn workers_and_coordinators_have_records_of_their_own() {
     let other = SecretKey::from_bytes(&[3; 32]).id();
     assert!(Records::open(&folder.0, coordinator(), other).unwrap().all().is_empty());
     assert!(Records::open(&folder.0, other, key().id()).unwrap().all().is_empty());
+}
+
+/// The run of a lost lease may end after all was forgotten. What it signs then is neither kept nor sent: it would lie there
+/// for another claim of the same lease to contradict.
+#[test]
+fn a_claim_that_comes_after_its_lease_was_lost_is_not_kept() {
+    let folder = Folder::new("late");
+    let records = folder.records().unwrap();
+    records.keep(&leased(1)).unwrap();
+    records.forget(LeaseId([1; 16]));
+    assert!(matches!(records.keep(&claimed(1, 7)), Err(RecordsError::Over(LeaseId([1, ..])))));
+    assert!(records.all().is_empty());
+    assert_eq!(files(&folder.inner()), 0);
 }

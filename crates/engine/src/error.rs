@@ -51,9 +51,9 @@ pub enum JobRefusal {
     #[error(transparent)]
     Model(#[from] JobError),
     /// It would take more memory than this engine may use.
-    #[error("one of its layers takes {bytes} bytes of memory; this engine may use {allowed}")]
+    #[error("to show its layers takes {bytes} bytes of memory; this engine may use {allowed}")]
     Memory {
-        /// What the outputs of the widest layer's ops take.
+        /// What the outputs of the widest layer's ops take as they are computed and recorded, with keys and values.
         bytes: u64,
         /// See [`Options::memory`](crate::Options::memory).
         allowed: u64,
@@ -91,13 +91,22 @@ pub enum RunError {
     /// A thread rounds or flushes other than the arithmetic asks.
     #[error(transparent)]
     FloatEnvironment(#[from] FloatEnvironmentError),
-    /// The step of a runner that held the job has failed.
-    #[error("the step that held the job has failed: {0}")]
-    Step(String),
+    /// The engine's own code has panicked: a defect, of which nothing can be said but that this run met it.
+    #[error("the engine has panicked: {0}")]
+    Panicked(String),
     /// What says where the answer stops has panicked.
     #[error("what says where the answer stops has failed")]
     Stop,
     /// The tensor library refuses an operation.
     #[error("the tensor library refuses an operation")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl RunError {
+    /// What a panic left behind.
+    pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Self::Panicked(text.unwrap_or_else(|| "it does not say why".to_owned()))
+    }
 }

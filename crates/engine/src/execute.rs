@@ -5,7 +5,7 @@ use gainsay_program::{JobField, RowSpace, ValidatedModel};
 
 use crate::batch::{Batch, Part};
 use crate::error::RunError;
-use crate::fault::Strike;
+use crate::fault::{Fault, Strike};
 use crate::kernels::{Kernels, KvCache, KvLayout};
 use crate::ops::{Context, Value, from_indices, from_words, read_bytes, read_words};
 use crate::plan::{LayerPlan, Source, Step};
@@ -139,8 +139,13 @@ impl Executor<'_> {
         let is_last = op + 1 == self.model.ops(place.layer).len();
         let (space, width) = self.output_type(place.layer, op);
         let mut words = read_words(output.tensor(), <[u32]>::to_vec)?;
+        if let Some(fault) = part.fault.filter(|_| is_last) {
+            fault.panic_at(part.rows(space));
+        }
         match (strike, place.input) {
-            (Strike::Layer(_), Some(input)) if is_last => {
+            (Strike::Layer(_), Some(input))
+                if is_last && matches!(part.fault, Some(Fault::SkipLayer { .. })) =>
+            {
                 let rows = &part.rows(space).in_batch;
                 let columns = rows.start * width..rows.end * width;
                 read_words(input.tensor(), |input| {

@@ -2,7 +2,7 @@
 
 use gainsay_program::{OpKind, RowSpace, ValidatedModel};
 
-use crate::batch::{Batch, Part};
+use crate::batch::{Batch, Part, PartRows};
 
 /// One divergence from the program. A generation goes on from what it has made of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +34,13 @@ pub enum Fault {
     /// Every token of a generation's answer is that which the job was given, whatever is sampled; the last is sampled.
     /// So a claim has the layers of this model and the tokens of another.
     TokensAsGiven,
+    /// The engine panics when it has computed a row of a layer's output, the row counted in the job.
+    Panic {
+        /// The layer.
+        layer: u32,
+        /// The row.
+        row: u64,
+    },
 }
 
 /// What is struck.
@@ -63,6 +70,7 @@ impl Fault {
                 let input = layer.checked_sub(1).and_then(|before| model.layer_output_type(before));
                 input.is_some() && input == model.layer_output_type(layer)
             }
+            Self::Panic { layer, .. } => layer < model.layer_count(),
             Self::Token { token, .. } => token < model.manifest().vocabulary && sample_op(model).is_some(),
             Self::TokensAsGiven => sample_op(model).is_some(),
         }
@@ -72,10 +80,19 @@ impl Fault {
     pub(crate) fn strike(&self, model: &ValidatedModel) -> Option<Strike> {
         match *self {
             Self::FlipBit { layer, op, .. } => Some(Strike::Op(layer, op as usize)),
-            Self::SkipLayer { layer } => Some(Strike::Layer(layer)),
+            Self::SkipLayer { layer } | Self::Panic { layer, .. } => Some(Strike::Layer(layer)),
             Self::Token { .. } | Self::TokensAsGiven => {
                 sample_op(model).map(|(layer, op)| Strike::Op(layer, op))
             }
+        }
+    }
+
+    /// Panics if it is to, once these rows of a struck layer's output are there.
+    pub(crate) fn panic_at(&self, rows: &PartRows) {
+        if let Self::Panic { layer, row } = *self {
+            let first = rows.first_in_job as u64;
+            let is_there = (first..first + rows.in_batch.len() as u64).contains(&row);
+            assert!(!is_there, "a fault strikes row {row} of layer {layer}");
         }
     }
 
@@ -103,7 +120,7 @@ impl Fault {
                     }
                 }
             }
-            Self::SkipLayer { .. } => {}
+            Self::SkipLayer { .. } | Self::Panic { .. } => {}
             Self::Token { answer, token } => {
                 let rows = part.rows(space);
                 let place = (answer as usize).checked_sub(rows.first_in_job);

@@ -1,5 +1,6 @@
 //! A loaded model.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use gainsay_program::{
@@ -109,13 +110,24 @@ impl Model {
         self.check_memory(RowCounts { tokens, sequences: 1, answers }, Some(tokens))
     }
 
-    /// A layer of a job is held once as it is computed, and once more as it is recorded, beside the keys and values of its
-    /// longest sequence.
+    /// A layer of a job is held as it is recorded, and once more as it is computed, of which a batch has no more than
+    /// [`BATCH_BYTES`] where sequences can be cut; beside the keys and values of its longest sequence.
     fn check_memory(&self, rows: RowCounts, longest: Option<u64>) -> Result<(), JobRefusal> {
         let cache = self.cache_bytes(longest.unwrap_or(0), None);
-        let (bytes, allowed) =
-            (self.0.model.batch_memory(rows).saturating_mul(2).saturating_add(cache), self.0.memory);
+        let recorded = self.0.model.batch_memory(rows);
+        let computed = if self.0.incremental { recorded.min(BATCH_BYTES) } else { recorded };
+        let (bytes, allowed) = (recorded.saturating_add(computed).saturating_add(cache), self.0.memory);
         if bytes > allowed { Err(JobRefusal::Memory { bytes, allowed }) } else { Ok(()) }
+    }
+
+    /// Runs jobs as [`Model::run`] does, but answers for each on its own: where they cannot be run together, each is run
+    /// alone, and what is wrong with one is told of that one.
+    pub fn run_each(&self, jobs: &[JobInput]) -> Vec<Result<Trace, RunError>> {
+        if let Ok(traces) = self.run(jobs, None) {
+            return traces.into_iter().map(Ok).collect();
+        }
+        let alone = |job| Ok(self.run(std::slice::from_ref(job), None)?.remove(0));
+        jobs.iter().map(alone).collect()
     }
 
     /// Runs jobs, many rows at a time. Each job's trace is what it would be had it run alone, and a generation's what it
@@ -288,12 +300,17 @@ impl Model {
         })
     }
 
-    /// Calls `work` in the threads with what runs a batch.
-    pub(crate) fn install<R: Send>(&self, work: impl FnOnce(Executor<'_>) -> R + Send) -> R {
+    /// Calls `work` in the threads with what runs a batch. A panic there ends this run and no other: the model is only
+    /// read, and whatever else the run has touched is its caller's to drop.
+    pub(crate) fn install<R: Send>(
+        &self,
+        work: impl FnOnce(Executor<'_>) -> Result<R, RunError> + Send,
+    ) -> Result<R, RunError> {
         let inner = &*self.0;
         let Plans { layers: plans, layout } = &inner.plans;
         let executor = Executor { model: &inner.model, kernels: inner.kernels, plans, layout };
-        inner.pool.install(|| work(executor))
+        catch_unwind(AssertUnwindSafe(|| inner.pool.install(|| work(executor))))
+            .unwrap_or_else(|payload| Err(RunError::panicked(&*payload)))
     }
 
     /// Whether a batch of this size is within `rows` and within what is sensible in memory.

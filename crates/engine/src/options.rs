@@ -7,8 +7,8 @@ pub struct Options {
     pub threads: usize,
     /// Vector instructions.
     pub simd: Simd,
-    /// Bytes that a model's weights, and then a job's widest layer, may take. What needs more is refused: a party that
-    /// could run a job and not show its layers afterwards would lose the dispute about it.
+    /// Bytes that a model's weights, and then the widest layer of a job with its keys and values, may take. What needs
+    /// more is refused: a party that could run a job and not show its layers afterwards would lose the dispute about it.
     pub memory: u64,
 }
 

@@ -3,15 +3,17 @@
 //! Every step computes some rows of many jobs together: a row of each running generation, and portions of prompts and of
 //! sequences to encode. Jobs join and leave between any two steps. What a job gives does not depend on any of that.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod job;
 
-use gainsay_program::{GenerationRequest, JobInput, Sampling};
+use gainsay_program::{GenerationRequest, JobInput};
 
-use crate::batch::{Batch, BatchSize, Generation, Known, Piece, front, in_job, known};
+use crate::batch::{Batch, BatchSize, Piece, front, in_job};
 use crate::error::{FloatEnvironmentError, JobRefusal, RunError};
+use crate::execute::Executor;
 use crate::kernels::{KvCache, PagePool};
 use crate::record::{ClaimRecorder, JobRecord, Trace};
 use crate::{Fault, Model};
+use job::{Advance, Job, Scheduled, Task};
 
 /// Jobs that a runner holds at most.
 const MAX_JOBS: usize = 1024;
@@ -124,73 +126,6 @@ pub struct Runner<K> {
     hashes: bool,
 }
 
-struct Job<K> {
-    key: K,
-    task: Task,
-    fault: Option<Fault>,
-    record: JobRecord,
-    /// Keys and values of the sequence at hand.
-    cache: Option<KvCache>,
-    pages: PagePool,
-    reserved: u64,
-}
-
-enum Task {
-    Encode {
-        input: JobInput,
-        /// The sequence at hand.
-        sequence: usize,
-        /// Tokens of it that are computed.
-        done: usize,
-    },
-    Generate {
-        /// Prompt and answer.
-        ids: Vec<u32>,
-        prompt: usize,
-        sampling: Sampling,
-        max_tokens: usize,
-        /// Tokens that are computed.
-        done: usize,
-        stop: Box<dyn FnMut(u32) -> bool + Send>,
-    },
-}
-
-/// Tokens of a job's sequence that a step computes.
-struct Scheduled {
-    job: usize,
-    sequence: usize,
-    tokens: std::ops::Range<usize>,
-}
-
-impl Task {
-    fn known(&self, sequence: usize) -> Option<(Known<'_>, usize)> {
-        match self {
-            Self::Encode { input, .. } => {
-                let sequence = input.sequence(sequence as u64)?;
-                let start = sequence.start as usize;
-                Some((known(input, start..start + sequence.len as usize), start))
-            }
-            Self::Generate { ids, prompt, sampling, .. } => {
-                let generation = Some(Generation { prompt: *prompt, sampling });
-                Some((Known { ids, generation }, 0))
-            }
-        }
-    }
-
-    /// The sequence at hand, and how much of it is computed.
-    fn at(&self) -> (usize, usize) {
-        match *self {
-            Self::Encode { sequence, done, .. } => (sequence, done),
-            Self::Generate { done, .. } => (0, done),
-        }
-    }
-
-    /// Whether the answer has begun: a row a step is all that there is to do.
-    fn is_answering(&self) -> bool {
-        matches!(self, Self::Generate { ids, prompt, .. } if ids.len() > *prompt)
-    }
-}
-
 impl<K: Clone + PartialEq> Runner<K> {
     /// A runner without jobs.
     pub fn new(model: Model, options: RunnerOptions) -> Self {
@@ -260,7 +195,7 @@ impl<K: Clone + PartialEq> Runner<K> {
         };
         let record = JobRecord::new(self.model.model());
         let pages = if fault.is_some() { self.model.pages(fault.as_ref()) } else { self.pages.clone() };
-        self.jobs.push(Job { key, task, fault, record, cache: None, pages, reserved });
+        self.jobs.push(Job { key, task, fault, record, cache: None, pages, reserved, suspect: None });
         self.reserved += reserved;
         Ok(())
     }
@@ -301,8 +236,9 @@ impl<K: Clone + PartialEq> Runner<K> {
     }
 
     /// Computes some rows of some jobs and says what has come of it; nothing where there are no jobs. Whatever goes wrong
-    /// with one job is that job's [`Progress::Failed`]; were the tensor library to refuse a whole step, it is that of every
-    /// job in it.
+    /// with one job is that job's [`Progress::Failed`], and costs the others no more than time: where a step fails, even by
+    /// a panic, each job in it is begun again and runs alone until it has passed the place. What was drawn of its answer
+    /// stays, and is not told again.
     ///
     /// # Errors
     /// The threads do not compute as the arithmetic asks. No job has changed.
@@ -350,20 +286,35 @@ impl<K: Clone + PartialEq> Runner<K> {
                 cache,
             });
         }
-        let result = self.model.install(|executor| executor.run(&batch, caches, &mut recorder));
+        let run = |executor: Executor<'_>| executor.run(&batch, caches, &mut recorder);
+        let result = self.model.install(run);
         for (job, record) in self.jobs.iter_mut().zip(recorder.finish()) {
             job.record = record;
         }
         result
     }
 
-    /// Chooses rows: those of answers first, in turn, but for what prompts and sequences to encode are owed; then these,
-    /// in the order in which they joined. In the order of jobs and of their sequences.
+    /// Chooses rows. Suspects have every other pair of steps, a step each, in turn. In the order of jobs and of their
+    /// sequences.
     fn schedule(&self) -> Vec<Scheduled> {
+        let (suspects, clear): (Vec<usize>, Vec<usize>) =
+            (0..self.jobs.len()).partition(|&job| self.jobs[job].suspect.is_some());
+        let is_theirs = clear.is_empty() || self.turn & 2 != 0;
+        let mut scheduled = match suspects.get(self.turn % suspects.len().max(1)) {
+            Some(&suspect) if is_theirs => self.schedule_among(&[suspect]),
+            _ => self.schedule_among(&clear),
+        };
+        scheduled.sort_by_key(|it| (it.job, it.sequence));
+        scheduled
+    }
+
+    /// Chooses rows of these jobs: those of answers first, in turn, but for what prompts and sequences to encode are owed;
+    /// then these, in the order in which they joined.
+    fn schedule_among(&self, jobs: &[usize]) -> Vec<Scheduled> {
         let rows = self.options.rows_per_step.max(1);
         let chunk = self.options.prefill_chunk.max(1);
         let (answering, others): (Vec<usize>, Vec<usize>) =
-            (0..self.jobs.len()).partition(|&job| self.jobs[job].task.is_answering());
+            jobs.iter().partition(|&&job| self.jobs[job].task.is_answering());
         let owed = if others.is_empty() { 0 } else { chunk.min(rows / 2).max(self.turn % 2) };
         let (mut size, mut scheduled) = (BatchSize::default(), Vec::new());
         for index in 0..answering.len() {
@@ -373,7 +324,6 @@ impl<K: Clone + PartialEq> Runner<K> {
         for job in others {
             self.take(job, chunk, rows, &mut size, &mut scheduled);
         }
-        scheduled.sort_by_key(|it| (it.job, it.sequence));
         scheduled
     }
 
@@ -407,23 +357,17 @@ impl<K: Clone + PartialEq> Runner<K> {
 
     /// Takes note of what a step has computed.
     fn advance(&mut self, scheduled: &[Scheduled], result: Result<(), RunError>) -> Vec<Progress<K>> {
+        // Of a job's sequences the last scheduled is as far as it has come.
+        let reached: Vec<&Scheduled> =
+            scheduled.chunk_by(|one, next| one.job == next.job).filter_map(<[_]>::last).collect();
+        if let Err(error) = result {
+            return self.begin_again(&reached, error);
+        }
         let mut progress = Vec::new();
         let mut leaving = Vec::new();
-        let failure = result.err().map(|error| error.to_string());
-        // Of a job's sequences the last scheduled is as far as it has come.
-        let last =
-            |index: usize| scheduled.get(index + 1).is_none_or(|next| next.job != scheduled[index].job);
-        for (_, Scheduled { job: index, sequence, tokens }) in
-            scheduled.iter().enumerate().filter(|&(index, _)| last(index))
-        {
+        for Scheduled { job: index, sequence, tokens } in reached {
             let job = &mut self.jobs[*index];
             let key = job.key.clone();
-            if let Some(message) = &failure {
-                let error = RunError::Step(message.clone());
-                progress.push(Progress::Failed { key, error });
-                leaving.push(*index);
-                continue;
-            }
             match job.advance(*sequence, tokens.end) {
                 Ok(Advance { token, done }) => {
                     if let Some(token) = token {
@@ -446,35 +390,18 @@ impl<K: Clone + PartialEq> Runner<K> {
         }
         progress
     }
-}
 
-/// How a job has come on.
-struct Advance {
-    token: Option<u32>,
-    done: bool,
-}
-
-impl<K> Job<K> {
-    /// Takes note that the tokens of a sequence up to `end` are computed.
-    fn advance(&mut self, at: usize, end: usize) -> Result<Advance, RunError> {
-        match &mut self.task {
-            Task::Encode { input, sequence, done } => {
-                let is_whole = input.sequence(at as u64).is_none_or(|it| it.len == end as u64);
-                (*sequence, *done) = if is_whole { (at + 1, 0) } else { (at, end) };
-                Ok(Advance { token: None, done: *sequence as u64 == input.sequence_count() })
-            }
-            Task::Generate { ids, prompt, max_tokens, done, stop, .. } => {
-                *done = end;
-                if end < ids.len() {
-                    return Ok(Advance { token: None, done: false });
-                }
-                let words: &[[u8; 4]] = self.record.output().as_chunks().0;
-                let token = words.last().map_or(0, |&word| u32::from_le_bytes(word));
-                ids.push(token);
-                let stops = catch_unwind(AssertUnwindSafe(|| stop(token))).map_err(|_| RunError::Stop)?;
-                Ok(Advance { token: Some(token), done: stops || ids.len() - *prompt >= *max_tokens })
-            }
+    /// Has the jobs of a step that has failed begin again; a job that was alone in it has failed.
+    fn begin_again(&mut self, reached: &[&Scheduled], error: RunError) -> Vec<Progress<K>> {
+        if let [only] = reached {
+            let Job { key, .. } = self.remove(only.job);
+            return vec![Progress::Failed { key, error }];
         }
+        for Scheduled { job, sequence, tokens } in reached {
+            let record = JobRecord::new(self.model.model());
+            self.jobs[*job].begin_again(record, (*sequence, tokens.end));
+        }
+        Vec::new()
     }
 }
 

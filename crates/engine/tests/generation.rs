@@ -283,6 +283,71 @@ fn an_answer_ends_where_it_is_told_to() {
     assert_eq!(trace, alone(&model, &shorter, None, options(3, 2)), "how it ends is not in the trace");
 }
 
+/// A panic of the engine on one job fails that job alone, and its neighbours' claims and streams are what they would be.
+#[test]
+fn a_panic_on_one_job_costs_its_neighbours_nothing_but_time() {
+    let built = Decoder::small().build();
+    let model = load(&built, Simd::Auto, 2);
+    let mut random = Random(31);
+    let requests: Vec<_> =
+        [(30, 12), (5, 25), (90, 3)].map(|(prompt, answer)| request(&mut random, 60, prompt, answer)).into();
+    let expected: Vec<_> = requests.iter().map(|it| alone(&model, it, None, options(64, 64))).collect();
+    let check = job_of(&requests[0], &expected[0]);
+    // In the prompt; in the middle of the answer; at its last row.
+    for (row, streamed_by_the_bad) in [(2, 0), (35, 6), (40, 11)] {
+        let bad = Fault::Panic { layer: 2, row };
+        let mut runner = Runner::new(model.clone(), options(48, 16));
+        runner.join(0, unstopped(requests[0].clone())).unwrap();
+        runner.join_with(1, unstopped(requests[0].clone()), Some(bad)).unwrap();
+        runner.join(2, unstopped(requests[1].clone())).unwrap();
+        runner.join(3, unstopped(requests[2].clone())).unwrap();
+        runner.join(4, Work::Encode(check.clone())).unwrap();
+        let (mut found, mut streamed) = (BTreeMap::new(), BTreeMap::<i32, Vec<u32>>::new());
+        let mut failed = Vec::new();
+        while !runner.is_empty() {
+            for progress in runner.step().unwrap() {
+                match progress {
+                    Progress::Token { key, token } => streamed.entry(key).or_default().push(token),
+                    Progress::Done { key, trace } => drop(found.insert(key, trace)),
+                    Progress::Failed { key, error } => failed.push((key, error.to_string())),
+                }
+            }
+        }
+        let [(1, why)] = &failed[..] else { panic!("row {row}: {failed:?}") };
+        assert!(why.contains("the engine has panicked") && why.contains(&format!("row {row}")), "{why}");
+        assert_eq!(streamed.get(&1).map_or(0, Vec::len), streamed_by_the_bad, "row {row}");
+        for (key, trace) in [(0, &expected[0]), (2, &expected[1]), (3, &expected[2]), (4, &expected[0])] {
+            assert_eq!(&found[&key], trace, "row {row}, job {key}");
+            let told = streamed.get(&key).cloned().unwrap_or_default();
+            assert_eq!(
+                told,
+                if key == 4 { Vec::new() } else { tokens(&trace.output) },
+                "row {row}, job {key}"
+            );
+        }
+        assert_eq!(runner.free_bytes(), options(48, 16).cache_bytes);
+        // Whoever runs it at once is told, too, and the model goes on.
+        let ran = model.run(std::slice::from_ref(&check), Some(&bad));
+        assert!(matches!(ran, Err(RunError::Panicked(_))), "{ran:?}");
+        assert_eq!(model.run(std::slice::from_ref(&check), None).unwrap(), expected[..1]);
+    }
+}
+
+#[test]
+fn one_job_that_cannot_be_run_spoils_no_other() {
+    let built = Decoder::small().build();
+    let model = load(&built, Simd::Auto, 1);
+    let request = request(&mut Random(3), 60, 9, 4);
+    let expected = alone(&model, &request, None, options(64, 64));
+    let unknown = JobInput::generation(&[1, 60, 2], &[5], Sampling::default()).unwrap();
+    let good = job_of(&request, &expected);
+    let [first, refused, last] = &model.run_each(&[good.clone(), unknown, good])[..] else {
+        panic!("three jobs")
+    };
+    assert_eq!((first.as_ref().unwrap(), last.as_ref().unwrap()), (&expected, &expected));
+    assert!(matches!(refused, Err(RunError::Job { .. })), "{refused:?}");
+}
+
 #[test]
 fn what_does_not_fit_is_refused() {
     let built = Decoder::small().build();

@@ -78,6 +78,9 @@ pub enum ParticipantError {
         /// What is wrong with it.
         reason: String,
     },
+    /// This party's own code has panicked: a defect, which ends what it was at and nothing else.
+    #[error("{0} has panicked")]
+    Panicked(&'static str),
     /// No move to offer.
     #[error("no move in dispute {dispute}: {source}")]
     Strategy {

@@ -15,7 +15,7 @@ use gainsay_protocol::strategy::{ChallengerStep, StrategyError, WorkerStep, chal
 use gainsay_protocol::{Dispute, SignedMove};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Claims whose runs a player keeps at hand. Many may be disputed at once, and each that is not at hand when its turn
 /// comes is run again while its clock runs.
@@ -50,18 +50,22 @@ impl Hand {
     }
 
     /// Runs `compute` with the claim and the run on a thread for long computations.
+    ///
+    /// # Errors
+    /// [`ParticipantError::Panicked`].
     pub async fn compute<T: Send + 'static>(
         self: &Arc<Self>,
         compute: impl FnOnce(&Dossier, &mut EngineTrace) -> T + Send + 'static,
-    ) -> T {
+    ) -> Result<T, ParticipantError> {
         let hand = self.clone();
         let computed = tokio::task::spawn_blocking(move || {
-            let mut trace = hand.trace.lock().expect("a strategy does not panic");
+            // What a panic left is a cache with some tensors fewer.
+            let mut trace = hand.trace.lock().unwrap_or_else(PoisonError::into_inner);
             let computed = compute(&hand.dossier, &mut trace);
             hand.trace_bytes.store(trace.held_bytes(), Ordering::Relaxed);
             computed
         });
-        computed.await.expect("a strategy does not panic")
+        computed.await.map_err(|_| ParticipantError::Panicked("a strategy"))
     }
 
     fn bytes(&self) -> usize {
@@ -226,7 +230,8 @@ impl Player {
             return Err(ParticipantError::Dispute { dispute: id, reason });
         }
         let (key, side) = (self.key.clone(), self.side);
-        let next = hand.compute(move |dossier, trace| next_step(&dispute, dossier, trace, &key, side)).await;
+        let next =
+            hand.compute(move |dossier, trace| next_step(&dispute, dossier, trace, &key, side)).await?;
         next.map_err(|source| ParticipantError::Strategy { dispute: id, source: Box::new(source) })
     }
 }

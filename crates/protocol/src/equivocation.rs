@@ -7,10 +7,12 @@ use crate::claim::{Claim, MAX_OUTPUT_BYTES};
 /// The longest encoding of a signed claim inside other messages: output, layer commitments and fixed fields.
 pub(crate) const MAX_CLAIM_BYTES: usize = MAX_OUTPUT_BYTES + (1 << 18);
 
-/// Evidence that a worker signed two different claims for the same lease.
+/// Evidence that a worker signed two different claims for the same job under the same lease.
 ///
-/// An honest worker stores its claim before sending it and only ever resends those bytes, so the pair convicts
-/// by itself. In the canonical form the claim with the smaller id stands first: one pair, one encoding.
+/// A job has one right answer and one right trace, bit for bit, and a worker stores its claim before sending it and only
+/// ever resends those bytes, so the pair convicts by itself. Claims about different jobs do not: else whoever gives leases
+/// could give one twice, with another job, and convict a worker that has done no wrong. In the canonical form the claim with
+/// the smaller id stands first: one pair, one encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Equivocation {
     first: Signed<Claim>,
@@ -26,6 +28,9 @@ pub enum EquivocationFault {
     /// The claims were made under different leases, or to different coordinators.
     #[error("the claims are not for one lease of one coordinator")]
     DifferentLeases,
+    /// The claims are about different jobs.
+    #[error("the claims are not for one job")]
+    DifferentJobs,
     /// The claims name different workers.
     #[error("the claims name different workers")]
     DifferentWorkers,
@@ -65,6 +70,10 @@ impl Equivocation {
         }
         if (first.coordinator, first.lease) != (second.coordinator, second.lease) {
             return Err(EquivocationFault::DifferentLeases);
+        }
+        let job = |claim: &Claim| (claim.job, claim.model, claim.arithmetic, claim.input);
+        if job(first) != job(second) {
+            return Err(EquivocationFault::DifferentJobs);
         }
         if first == second {
             return Err(EquivocationFault::SameClaim);

@@ -214,6 +214,16 @@ fn two_signed_claims_for_one_lease_convict_and_nothing_less_does() {
     let mut elsewhere = different.clone();
     elsewhere.lease.0[0] ^= 1;
     assert_eq!(fault(sign(elsewhere)), EquivocationFault::DifferentLeases);
+    let mut other_job = different.clone();
+    other_job.job.0[0] ^= 1;
+    let other_input = Claim { input: [7; 32].into(), ..different.clone() };
+    for other in [other_job, other_input] {
+        assert_eq!(
+            fault(sign(other)),
+            EquivocationFault::DifferentJobs,
+            "a lease given twice convicts nobody"
+        );
+    }
     let by_other = Claim { worker: keys.challenger.id(), ..different.clone() };
     assert_eq!(fault(Signed::sign(by_other, &keys.challenger)), EquivocationFault::DifferentWorkers);
     assert_eq!(fault(Signed::sign(different.clone(), &keys.challenger)), EquivocationFault::Signer);

@@ -224,7 +224,8 @@ impl ModelStore {
             LoadedModel::from_files(model, read, Weights::in_files(files, hold), options)
                 .map_err(|source| ParticipantError::Load { model: id, source: Box::new(source) })
         });
-        let loaded = loaded.await.expect("loading a model does not panic")?;
+        // Weights are a stranger's.
+        let loaded = loaded.await.map_err(|_| ParticipantError::Panicked("loading a model"))??;
         let engine = loaded.engine();
         tracing::info!(model = %engine.model().id(), simd = %engine.simd(), threads = engine.threads(), "model is ready");
         Ok(loaded)
