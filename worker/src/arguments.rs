@@ -4,7 +4,7 @@ use crate::{Config, Misbehaviour, Summary, WorkerError};
 use clap::Args;
 use gainsay_commitment::ModelId;
 use gainsay_participant::program::Role;
-use gainsay_participant::settings::{PartyArguments, PartySettings};
+use gainsay_participant::settings::{PartyArguments, PartySettings, bytes_or};
 use gainsay_startup::{LogConfig, Settings, SettingsError, Visitor};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ struct WorkerSettings {
     device: Option<String>,
     models: Vec<ModelId>,
     batch: NonZeroU32,
-    kv_mib: NonZeroU64,
+    kv_mib: u64,
     lease_wait_ms: NonZeroU64,
 }
 
@@ -54,7 +54,7 @@ impl Default for WorkerSettings {
             device: None,
             models: Vec::new(),
             batch: NonZeroU32::new(16).expect("above zero"),
-            kv_mib: NonZeroU64::new(4 << 10).expect("above zero"),
+            kv_mib: 0,
             lease_wait_ms: NonZeroU64::new(20_000).expect("above zero"),
         }
     }
@@ -105,13 +105,14 @@ impl Role for Arguments {
 impl WorkerSettings {
     fn into_config(self) -> Config {
         let state_dir = Config::state_dir(self.party.home());
+        let usual = Config::of(self.party.into_config(), state_dir);
         Config {
             device: Some(self.device.unwrap_or_else(processor)),
             models: self.models,
             batch: self.batch.get(),
-            kv_bytes: self.kv_mib.get().saturating_mul(1 << 20),
+            kv_bytes: bytes_or(self.kv_mib, usual.kv_bytes),
             lease_wait: Duration::from_millis(self.lease_wait_ms.get()),
-            ..Config::of(self.party.into_config(), state_dir)
+            ..usual
         }
     }
 }

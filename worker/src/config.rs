@@ -2,6 +2,7 @@
 
 use crate::{Misbehaviour, Summary};
 use gainsay_commitment::ModelId;
+use gainsay_participant::machine::MemoryPlan;
 use gainsay_participant::settings::PartyConfig;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Config {
             device: None,
             models: Vec::new(),
             batch: 16,
-            kv_bytes: 4 << 30,
+            kv_bytes: MemoryPlan::of_this_machine().cache,
             lease_wait: Duration::from_secs(20),
             misbehaviour: None,
             cheat_every: 1,

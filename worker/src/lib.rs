@@ -78,6 +78,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, Wor
     let Some((client, identity, heartbeat_ms)) = arrival.await? else { return Ok(Summary::default()) };
     let records = Records::open(&config.state_dir, client.coordinator(), identity.id())?;
     let models = ModelStore::new(client.clone(), &config.party.models);
+    tracing::info!(kv_mib = config.kv_bytes >> 20, "memory for keys and values, for each model");
     if let Some(misbehaviour) = &config.misbehaviour {
         tracing::warn!(%misbehaviour, every = config.cheat_every, "this worker cheats");
     }

@@ -21,7 +21,7 @@ pub enum LoadError {
     Memory {
         /// Upper bound of what they take.
         bytes: u64,
-        /// See [`Options::memory`](crate::Options::memory).
+        /// See [`Options::weights`](crate::Options::weights).
         allowed: u64,
     },
     /// A weight is not what the manifest commits to.

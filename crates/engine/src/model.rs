@@ -56,7 +56,7 @@ impl Model {
         weights: Vec<Arc<[u8]>>,
         options: Options,
     ) -> Result<Self, LoadError> {
-        let (bytes, allowed) = (model.weight_memory(), options.memory);
+        let (bytes, allowed) = (model.weight_memory(), options.weights);
         if bytes > allowed {
             return Err(LoadError::Memory { bytes, allowed });
         }
@@ -70,7 +70,7 @@ impl Model {
         let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &weights, kernels));
         let (incremental, kv_type) = (is_incremental(&model), kv_type(&model));
-        let inner = Inner { model, plans, incremental, kv_type, kernels, pool, memory: allowed };
+        let inner = Inner { model, plans, incremental, kv_type, kernels, pool, memory: options.memory };
         Ok(Self(Arc::new(inner)))
     }
 

@@ -7,20 +7,27 @@ pub struct Options {
     pub threads: usize,
     /// Vector instructions.
     pub simd: Simd,
-    /// Bytes that a model's weights, and then the widest layer of a job with its keys and values, may take. What needs
-    /// more is refused: a party that could run a job and not show its layers afterwards would lose the dispute about it.
+    /// Bytes that a model's weights may take. A model that needs more is refused.
+    pub weights: u64,
+    /// Bytes that the widest layer of a job may take, with its keys and values. A job that needs more is refused: a party
+    /// that could run it and not show its layers afterwards would lose the dispute about it.
     pub memory: u64,
 }
 
 impl Options {
-    /// Bytes that a model or a job may take where nothing else is said: enough for every job that the protocol takes,
-    /// whose widest layer may be held twice.
+    /// Bytes that a job may take where nothing else is said: enough for every job that the protocol takes, whose widest
+    /// layer may be held twice, or once beside its keys and values.
     pub const DEFAULT_MEMORY: u64 = 2 * gainsay_program::MAX_JOB_MEMORY;
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 0, simd: Simd::Auto, memory: Self::DEFAULT_MEMORY }
+        Self {
+            threads: 0,
+            simd: Simd::Auto,
+            weights: gainsay_program::MAX_WEIGHT_MEMORY,
+            memory: Self::DEFAULT_MEMORY,
+        }
     }
 }
 

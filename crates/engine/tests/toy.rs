@@ -293,16 +293,16 @@ fn jobs_that_do_not_fit_are_refused_by_number() {
 #[test]
 fn what_takes_more_memory_than_allowed_is_refused() {
     let toy = Toy::new(&ToyOptions::default()).unwrap();
-    let load = |memory| {
+    let load = |weights_of, memory| {
         Model::new(
             Arc::new(toy.model.clone()),
             weights(&toy),
-            Options { memory, threads: 1, ..Options::default() },
+            Options { weights: weights_of, memory, threads: 1, ..Options::default() },
         )
     };
     let needed = toy.model.weight_memory();
-    assert!(matches!(load(needed - 1), Err(LoadError::Memory { .. })));
-    let model = load(needed).unwrap();
+    assert!(matches!(load(needed - 1, u64::MAX), Err(LoadError::Memory { .. })));
+    let model = load(needed, needed).unwrap();
     let (small, large) = (toy.job(1, &[3]), toy.job(1, &[32; 200]));
     assert!(toy.model.job_memory(&small) <= needed && toy.model.job_memory(&large) > needed);
     assert!(model.run(std::slice::from_ref(&small), None).is_ok());

@@ -79,11 +79,11 @@ pub struct PartyArguments {
     /// Threads; 0 for as many as the machine has. [env: GAINSAY_THREADS] [default: 0]
     #[arg(long)]
     threads: Option<usize>,
-    /// MiB of memory that a model's weights, and then one job, may take; what needs more is not run. [env:
-    /// GAINSAY_MEMORY_MIB]
+    /// MiB of memory that the layers of one job may take; what needs more is not run; 0 for a quarter of what the machine
+    /// has to give, at most 16384. [env: GAINSAY_MEMORY_MIB] [default: 0]
     #[arg(long)]
     memory_mib: Option<u64>,
-    /// MiB of memory that all loaded models may take together; 0 for half of the machine's. [env:
+    /// MiB of memory that all loaded models may take together; 0 for half of what the machine has to give. [env:
     /// GAINSAY_MODELS_MIB] [default: 0]
     #[arg(long)]
     models_mib: Option<u64>,
@@ -152,7 +152,7 @@ impl PartySettings {
             cache: None,
             cache_mib: StoreOptions::DEFAULT_CACHE_BYTES >> 20,
             threads: 0,
-            memory_mib: Options::DEFAULT_MEMORY >> 20,
+            memory_mib: 0,
             models_mib: 0,
             look_every_ms: NonZeroU64::new(5_000).expect("above zero"),
             status_file: None,
@@ -170,7 +170,9 @@ impl PartySettings {
     #[must_use]
     pub fn into_config(self) -> PartyConfig {
         let usual = PartyConfig::new(self.role, self.coordinator, self.name, self.home);
-        let mib = |mib: u64| mib.saturating_mul(1 << 20);
+        let planned = usual.models;
+        let models = bytes_or(self.models_mib, planned.memory);
+        let job = bytes_or(self.memory_mib, planned.engine.memory);
         PartyConfig {
             names: Names {
                 key_file: self.key.unwrap_or(usual.names.key_file),
@@ -179,16 +181,22 @@ impl PartySettings {
                 name: usual.names.name,
             },
             models: StoreOptions {
-                cache_dir: self.cache.unwrap_or(usual.models.cache_dir),
-                cache_bytes: mib(self.cache_mib),
-                engine: Options { threads: self.threads, simd: Simd::Auto, memory: mib(self.memory_mib) },
-                memory: if self.models_mib == 0 { usual.models.memory } else { mib(self.models_mib) },
+                cache_dir: self.cache.unwrap_or(planned.cache_dir),
+                cache_bytes: self.cache_mib.saturating_mul(1 << 20),
+                engine: Options { threads: self.threads, simd: Simd::Auto, weights: models, memory: job },
+                memory: models,
             },
             look_every: Duration::from_millis(self.look_every_ms.get()),
             status_file: self.status_file,
             ..usual
         }
     }
+}
+
+/// Bytes of so many MiB, or what is planned where none are set.
+#[must_use]
+pub fn bytes_or(mib: u64, planned: u64) -> u64 {
+    if mib == 0 { planned } else { mib.saturating_mul(1 << 20) }
 }
 
 impl Settings for PartySettings {
@@ -207,5 +215,23 @@ impl Settings for PartySettings {
         visitor.value("look_every_ms", &mut self.look_every_ms);
         visitor.optional_path("status_file", &mut self.status_file);
         self.log.visit(visitor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::MemoryPlan;
+
+    #[test]
+    fn memory_is_planned_by_the_machine_and_what_is_set_wins() {
+        let plan = MemoryPlan::of_this_machine();
+        let of = |memory_mib, models_mib| {
+            let set = PartySettings { memory_mib, models_mib, ..PartySettings::new("worker") };
+            let StoreOptions { engine, memory, .. } = set.into_config().models;
+            (engine.memory, engine.weights, memory)
+        };
+        assert_eq!(of(0, 0), (plan.job, plan.models, plan.models));
+        assert_eq!(of(3, 7), (3 << 20, 7 << 20, 7 << 20));
     }
 }

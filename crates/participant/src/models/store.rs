@@ -4,6 +4,7 @@ use super::LoadedModel;
 use super::shelf::{Idle, NoRoom, Shelf};
 use super::weights::Weights;
 use crate::ParticipantError;
+use crate::machine::MemoryPlan;
 use gainsay_api::client::blobs::{BlobCache, Hold, Wanted, hash_file};
 use gainsay_api::client::{Client, ClientError};
 use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
@@ -30,28 +31,17 @@ impl StoreOptions {
     /// Bytes on disk where nothing else is said.
     pub const DEFAULT_CACHE_BYTES: u64 = 100 << 30;
 
-    /// Weights in this folder; half of the machine's memory.
+    /// Weights in this folder, and as much memory as is planned on this machine.
     #[must_use]
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        let MemoryPlan { models, job, .. } = MemoryPlan::of_this_machine();
         Self {
             cache_dir: cache_dir.into(),
             cache_bytes: Self::DEFAULT_CACHE_BYTES,
-            engine: Options::default(),
-            memory: half_of_the_machine(),
+            engine: Options { memory: job, weights: models, ..Options::default() },
+            memory: models,
         }
     }
-}
-
-/// Half of the memory that this process may use, as far as the system says; as much as one model may take where it does
-/// not.
-pub(crate) fn half_of_the_machine() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let total = read("/proc/meminfo").lines().find_map(|line| {
-        let kib = line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-        Some(kib << 10)
-    });
-    let group = read("/sys/fs/cgroup/memory.max").trim().parse::<u64>().ok();
-    total.into_iter().chain(group).min().map_or(Options::DEFAULT_MEMORY, |bytes| bytes / 2)
 }
 
 /// The models of a coordinator, each fetched and loaded when it is first asked for, and again after it had to make room.
@@ -81,6 +71,12 @@ impl ModelStore {
     /// A store with nothing in it.
     #[must_use]
     pub fn new(client: Client, options: &StoreOptions) -> Self {
+        tracing::info!(
+            available_mib = MemoryPlan::of_this_machine().available.map(|bytes| bytes >> 20),
+            models_mib = options.memory >> 20,
+            memory_mib = options.engine.memory >> 20,
+            "memory for all models together, and for the layers of one job"
+        );
         Self {
             client,
             cache: BlobCache::new(&options.cache_dir).limited_to(options.cache_bytes),
