@@ -65,9 +65,9 @@ struct LoweringArguments {
     /// Bits of the quantized activations. [default: mixed]
     #[arg(long, value_enum, value_name = "BITS")]
     activation_bits: Option<Bits>,
-    /// Of a language model: type of cached keys and values.
-    #[arg(long, value_enum, default_value = "bf16")]
-    kv_dtype: Cached,
+    /// Of a language model: type of cached keys and values. [default: bf16]
+    #[arg(long, value_enum)]
+    kv_dtype: Option<Cached>,
     /// Of a language model: tokens of the longest sequence, where that is to be less than the model can.
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     max_sequence: Option<u32>,
@@ -106,10 +106,10 @@ enum Bits {
 
 impl LoweringArguments {
     fn options(&self, name: String) -> Result<LowerOptions> {
-        let kv_dtype = match self.kv_dtype {
+        let kv_dtype = self.kv_dtype.map(|kv_dtype| match kv_dtype {
             Cached::Bf16 => KvDtype::Bf16,
             Cached::F32 => KvDtype::F32,
-        };
+        });
         Ok(LowerOptions { kv_dtype, max_sequence: self.max_sequence, ..self.linears(name)? })
     }
 
@@ -199,11 +199,11 @@ mod tests {
         group: Option<u32>,
         activation_bits: Option<Bits>,
     ) -> Result<LowerOptions> {
-        let (kv_dtype, max_sequence) = (Cached::F32, Some(100));
+        let (kv_dtype, max_sequence) = (Some(Cached::F32), Some(100));
         let arguments = LoweringArguments { arithmetic, group, activation_bits, kv_dtype, max_sequence };
         let options = arguments.options("m".to_owned())?;
-        assert_eq!((options.kv_dtype, options.max_sequence), (KvDtype::F32, Some(100)));
-        Ok(LowerOptions { kv_dtype: KvDtype::Bf16, max_sequence: None, ..options })
+        assert_eq!((options.kv_dtype, options.max_sequence), (Some(KvDtype::F32), Some(100)));
+        Ok(LowerOptions { kv_dtype: None, max_sequence: None, ..options })
     }
 
     #[test]

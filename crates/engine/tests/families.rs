@@ -59,7 +59,7 @@ fn load(family: &str, options: &LowerOptions, engine: Options) -> (Model, Vec<Ve
 }
 
 fn floats_of_transformers() -> LowerOptions {
-    LowerOptions { kv_dtype: KvDtype::F32, ..LowerOptions::new("small", ArithmeticProfile::ExactF32V1) }
+    LowerOptions { kv_dtype: Some(KvDtype::F32), ..LowerOptions::new("small", ArithmeticProfile::ExactF32V1) }
 }
 
 fn tokens(output: &[u8]) -> Vec<u32> {

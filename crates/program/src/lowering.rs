@@ -44,10 +44,11 @@ pub struct LowerOptions {
     pub int8_group: u32,
     /// Widths of the quantized activations of int8 linears.
     pub activations: ActivationWidths,
-    /// Type to which a language model rounds keys and values before attention reads them.
-    pub kv_dtype: KvDtype,
+    /// Type to which a language model rounds keys and values before attention reads them; bf16 where nothing is said. An
+    /// encoder has none, and is refused where one is said.
+    pub kv_dtype: Option<KvDtype>,
     /// Tokens of the longest sequence of a language model, where that is to be less than its configuration and the
-    /// protocol's limit on memory allow.
+    /// protocol's limit on memory allow. An encoder's is its configuration's, and it is refused where another is said.
     pub max_sequence: Option<u32>,
 }
 
@@ -81,7 +82,7 @@ impl ActivationWidths {
 
 impl LowerOptions {
     /// The usual choices for a model of this name: one block a layer, expansion beyond 64 rows, int8 groups of
-    /// 128 and activations of 16 bits after norms, keys and values in bf16.
+    /// 128 and activations of 16 bits after norms.
     pub fn new(name: impl Into<String>, arithmetic: ArithmeticProfile) -> Self {
         Self {
             name: name.into(),
@@ -90,7 +91,7 @@ impl LowerOptions {
             expand_from_rows: 64,
             int8_group: 128,
             activations: ActivationWidths::AFTER_NORMS,
-            kv_dtype: KvDtype::Bf16,
+            kv_dtype: None,
             max_sequence: None,
         }
     }
@@ -149,6 +150,9 @@ pub enum LowerError {
     /// `model.safetensors` is broken, or lacks what the configuration promises.
     #[error("the checkpoint does not fit its configuration")]
     Checkpoint(#[from] CheckpointError),
+    /// A choice that only a language model leaves open, made for an encoder.
+    #[error("this is an encoder: {0} can be chosen for language models only")]
+    OfLanguageModels(&'static str),
     /// The manifest that results is refused.
     #[error("the lowered model is refused")]
     Manifest(#[from] ManifestError),

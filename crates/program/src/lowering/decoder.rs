@@ -65,8 +65,11 @@ pub(crate) fn lower_decoder(
     }
     layers.push(answer_layer(shape, table, &mut tensors)?);
     let Tensors { specs, weights, transforms, .. } = tensors;
-    let generation =
-        GenerationSpec { stop_ids: shape.stop_ids.clone(), kv_dtype: options.kv_dtype, template };
+    let generation = GenerationSpec {
+        stop_ids: shape.stop_ids.clone(),
+        kv_dtype: options.kv_dtype.unwrap_or(KvDtype::Bf16),
+        template,
+    };
     let manifest = Manifest {
         name: options.name.clone(),
         arithmetic: options.arithmetic,
@@ -173,7 +176,7 @@ fn attention(
     let [cos, sin] = rope;
     query = ops.push(OpKind::Rope { heads, head_dim }, vec![query, cos, sin]);
     key = ops.push(OpKind::Rope { heads: kv_heads, head_dim }, vec![key, cos, sin]);
-    if tensors.options.kv_dtype == KvDtype::Bf16 {
+    if tensors.options.kv_dtype != Some(KvDtype::F32) {
         key = ops.push(OpKind::CastBf16, vec![key]);
         value = ops.push(OpKind::CastBf16, vec![value]);
     }

@@ -30,6 +30,12 @@ pub(crate) fn lower_encoder(
     tokenizer: TensorCommitment,
     source: &mut dyn TensorSource,
 ) -> Result<Lowered, LowerError> {
+    if options.kv_dtype.is_some() {
+        return Err(LowerError::OfLanguageModels("the type of keys and values"));
+    }
+    if options.max_sequence.is_some() {
+        return Err(LowerError::OfLanguageModels("the longest sequence"));
+    }
     let mut tensors = Tensors::new(options, source);
     let mut layers = vec![embedding_layer(shape, &mut tensors)?];
     let blocks_per_layer = options.blocks_per_layer.max(1);

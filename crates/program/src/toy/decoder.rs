@@ -103,7 +103,7 @@ impl Toy {
             expand_from_rows: options.expand_from_rows,
             int8_group: 8,
             activations: ActivationWidths::all(options.activation_bits),
-            kv_dtype: options.kv_dtype,
+            kv_dtype: Some(options.kv_dtype),
             ..LowerOptions::new("toy", options.arithmetic)
         };
         let mut source = RandomTensors { random: Random::new(options.seed), dtype: options.dtype };

@@ -105,7 +105,7 @@ fn a_tied_head_reads_the_embeddings() {
 #[test]
 fn keys_and_values_are_rounded_where_the_cache_is_to_hold_16_bits() {
     let casts = |kv_dtype| {
-        let options = LowerOptions { kv_dtype, ..options(ArithmeticProfile::ExactF32V1) };
+        let options = LowerOptions { kv_dtype: Some(kv_dtype), ..options(ArithmeticProfile::ExactF32V1) };
         let lowered = lower_language(&files("llama3"), &options).expect("it lowers");
         assert_eq!(lowered.manifest.generation.as_ref().map(|spec| spec.kv_dtype), Some(kv_dtype));
         let model = lowered.manifest.validate().expect("it validates");

@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::io;
 
-use gainsay_program::lowering::{LoadError, LowerOptions, Lowered, SourceFiles, Transform, lower_bert};
-use gainsay_program::{ArithmeticProfile, Dtype, JobInput, LinearKind, OpKind, reference, weights};
+use gainsay_program::lowering::{
+    LoadError, LowerError, LowerOptions, Lowered, SourceFiles, Transform, lower_bert,
+};
+use gainsay_program::{ArithmeticProfile, Dtype, JobInput, KvDtype, LinearKind, OpKind, reference, weights};
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Checkpoint, modules};
@@ -303,4 +305,15 @@ fn a_missing_file_and_a_path_out_of_the_folder_are_refused() {
     }
     let missing = load(modules_at("1_Pooling")).expect_err("config.json is missing");
     assert!(matches!(missing, LoadError::Read { name, .. } if name == "config.json"));
+}
+
+#[test]
+fn what_only_a_language_model_leaves_open_is_refused_for_an_encoder() {
+    for (chosen, named) in [
+        (LowerOptions { kv_dtype: Some(KvDtype::F32), ..options() }, "keys and values"),
+        (LowerOptions { max_sequence: Some(4), ..options() }, "longest sequence"),
+    ] {
+        let refused = lower_bert(&Checkpoint::new().files(), &chosen).unwrap_err();
+        assert!(matches!(&refused, LowerError::OfLanguageModels(what) if what.contains(named)), "{refused}");
+    }
 }

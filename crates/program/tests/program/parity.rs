@@ -37,7 +37,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 fn logits_and_greedy_tokens_are_those_of_transformers() {
     for family in FAMILIES {
         let options = LowerOptions {
-            kv_dtype: KvDtype::F32,
+            kv_dtype: Some(KvDtype::F32),
             ..LowerOptions::new("small", ArithmeticProfile::ExactF32V1)
         };
         let lowered = lower_language(&files(family), &options).expect("the family lowers");
