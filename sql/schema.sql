@@ -276,7 +276,7 @@ create unique index leases_one_held_idx on leases (job_id) where state = 'held';
 create index leases_expiring_idx on leases (expires_ms) where state = 'held';
 create index leases_held_by_idx on leases (worker_id) where state = 'held';
 
--- Pieces of answers as their workers sent them, before the claim. Never changed: a claim must begin with them.
+-- Pieces of answers as their workers sent them, while the lease is held. Never changed: a claim must begin with them.
 create table streamed_tokens (
     job_id uuid not null,
     lease_id uuid not null,
@@ -290,7 +290,7 @@ create table streamed_tokens (
     constraint streamed_tokens_first_index_not_negative check (first_index >= 0),
     constraint streamed_tokens_whole check (octet_length(tokens) > 0 and octet_length(tokens) % 4 = 0)
 );
-create trigger streamed_tokens_append_only before update or delete on streamed_tokens
+create trigger streamed_tokens_unchanged before update on streamed_tokens
     for each row execute function refuse_change();
 
 -- Where submitters want to be told of decisions. A row lives until its notice was taken, or given up.

@@ -238,7 +238,7 @@ impl App {
         wait: Duration,
     ) -> AppResult<JobView> {
         let until = Instant::now() + wait;
-        let mut news = self.bus().subscribe(Topic::Job(job)).await;
+        let mut news = self.follow(job).await;
         loop {
             let view = self.job(submitter, job).await?;
             let left = until.saturating_duration_since(Instant::now());
@@ -246,7 +246,7 @@ impl App {
             if !waiting || left.is_zero() {
                 return Ok(view);
             }
-            news.wait(left.min(LOOK_AGAIN)).await;
+            news.wait(left).await;
         }
     }
 

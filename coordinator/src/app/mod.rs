@@ -10,6 +10,7 @@ mod disputes;
 mod equivocations;
 mod error;
 mod events;
+mod follow;
 mod jobs;
 mod key;
 mod leases;
@@ -40,6 +41,7 @@ use tokio::time::Instant;
 pub use audit::Books;
 pub use equivocations::Conviction;
 pub use error::AppError;
+pub use follow::Follow;
 pub use reads::*;
 pub use streams::Progress;
 pub use texts::Caller;
@@ -73,6 +75,7 @@ struct Inner {
     models: RwLock<HashMap<ModelId, Arc<ValidatedModel>>>,
     defences: defences::Defences,
     texts: texts::Texts,
+    followed: follow::Followed,
     /// Woken workers that look at the queue at the same time.
     lease_turns: Semaphore,
 }
@@ -129,9 +132,20 @@ impl App {
         let store = reach_store(&config, key.id()).await?;
         let (models, lease_turns) = (RwLock::default(), Semaphore::new(LEASE_TURNS));
         let texts = texts::Texts::new(config.templates.clone());
-        let defences = defences::Defences::default();
+        let (defences, followed) = (defences::Defences::default(), follow::Followed::default());
         Ok(Self {
-            inner: Arc::new(Inner { config, key, store, files, bus, models, defences, texts, lease_turns }),
+            inner: Arc::new(Inner {
+                config,
+                key,
+                store,
+                files,
+                bus,
+                models,
+                defences,
+                texts,
+                followed,
+                lease_turns,
+            }),
         })
     }
 

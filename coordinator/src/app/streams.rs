@@ -18,9 +18,9 @@ use crate::store::streams;
 pub struct Progress {
     /// The job.
     pub job: JobView,
-    /// Its newest lease.
+    /// The lease that is held on it.
     pub lease: Option<LeaseId>,
-    /// Tokens streamed under that lease, from the place that was asked for.
+    /// Tokens streamed under it, from the place that was asked for.
     pub tokens: Vec<u32>,
 }
 
@@ -73,11 +73,19 @@ impl App {
             return refused("the tokens before these are missing");
         }
         let repeated = (known - first).min(tokens.len());
-        let on_record = streams::from(&mut work.tx, job.id, id, first).await?;
-        if on_record[..repeated] != tokens[..repeated] {
+        // The last one on record too, which tells whether the answer had ended.
+        let start = first.min(known.saturating_sub(1));
+        let on_record = streams::from(&mut work.tx, job.id, id, start).await?;
+        if on_record[first - start..][..repeated] != tokens[..repeated] {
             return refused("other tokens are on record at this place");
         }
         let new = &tokens[repeated..];
+        let stop_ids = model.manifest().generation.as_ref().map_or(&[][..], |spec| &spec.stop_ids);
+        let ends = |token: &u32| !request.stop.ignore_eos && stop_ids.contains(token);
+        let mut before = on_record.last().into_iter().chain(&new[..new.len().saturating_sub(1)]);
+        if !new.is_empty() && before.any(ends) {
+            return refused("the answer has ended before these tokens");
+        }
         if !new.is_empty() {
             streams::append(&mut work.tx, job.id, id, known, new).await?;
             work.wake(Topic::Job(job.id));
@@ -86,8 +94,8 @@ impl App {
         Ok(known + new.len())
     }
 
-    /// How far the answer to a job has come; of the tokens streamed under its newest lease, those from `from` on, or all
-    /// where the newest lease is not `lease`.
+    /// How far the answer to a job has come; of the tokens streamed under the lease that is held, those from `from` on, or
+    /// all where that is not `lease`.
     ///
     /// # Errors
     /// There is no such job of the submitter's.
@@ -98,18 +106,16 @@ impl App {
         lease: Option<LeaseId>,
         from: usize,
     ) -> AppResult<Progress> {
-        // The claim first: a claim that is not here yet brings tokens that are looked at again.
         let view = self.job(submitter, job).await?;
         let mut conn = self.connection().await?;
-        let newest = streams::newest_lease(&mut conn, job).await?;
-        let from = if newest == lease { from } else { 0 };
-        let tokens = match newest {
-            Some(newest) if view.claim.is_none() || view.state == super::JobState::Assigned => {
-                streams::from(&mut conn, job, newest, from).await?
-            }
-            _ => Vec::new(),
+        // A lease that has ended since has no tokens: what became of it is seen at the next look.
+        let held = leases::held_on(&mut conn, job).await?.map(|lease| lease.id);
+        let from = if held == lease { from } else { 0 };
+        let tokens = match held {
+            Some(held) => streams::from(&mut conn, job, held, from).await?,
+            None => Vec::new(),
         };
-        Ok(Progress { job: view, lease: newest, tokens })
+        Ok(Progress { job: view, lease: held, tokens })
     }
 
     /// Refuses a claim that does not begin with what was streamed under its lease.

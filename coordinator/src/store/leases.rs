@@ -5,7 +5,7 @@ use gainsay_protocol::{Amount, JobId, LeaseId, OwnerId, ServiceTime};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Connection, StoreError, StoreResult, bytes, failed, uuid};
+use super::{Connection, StoreError, StoreResult, bytes, failed, streams, uuid};
 
 /// Where a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,7 +156,7 @@ pub async fn extend(conn: &mut Connection, lease: &StoredLease, expires: Service
     Ok(())
 }
 
-/// Ends a lease.
+/// Ends a lease. What was streamed under it goes with it: its claim repeats it, and what has no claim is told anew.
 ///
 /// # Errors
 /// The database.
@@ -171,10 +171,10 @@ pub async fn end(
         .bind(uuid(lease.id.0))
         .bind(state.as_str())
         .bind(at.0)
-        .execute(conn)
+        .execute(&mut *conn)
         .await
         .map_err(failed("end a lease"))?;
-    Ok(())
+    streams::forget(conn, lease.job, lease.id).await
 }
 
 /// How many leases a worker holds.

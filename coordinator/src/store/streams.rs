@@ -1,9 +1,12 @@
 //! Answers as they arrive, token by token.
 
+use gainsay_commitment::ClaimId;
+use gainsay_protocol::lifecycle::JobState;
 use gainsay_protocol::{JobId, LeaseId};
 use uuid::Uuid;
 
-use super::{Connection, StoreError, StoreResult, failed, uuid};
+use super::jobs::parse_state;
+use super::{Connection, StoreError, StoreResult, bytes, count as counted, failed, uuid};
 
 /// Records a piece of an answer. The caller holds the lease's lock.
 ///
@@ -77,16 +80,61 @@ pub async fn from(conn: &mut Connection, job: JobId, lease: LeaseId, start: usiz
     Ok(tokens.split_off(before))
 }
 
-/// The newest lease of a job.
+/// Forgets what was streamed under a lease.
 ///
 /// # Errors
 /// The database.
-pub async fn newest_lease(conn: &mut Connection, job: JobId) -> StoreResult<Option<LeaseId>> {
-    let lease: Option<Uuid> =
-        sqlx::query_scalar("select lease_id from leases where job_id = $1 order by lease_id desc limit 1")
-            .bind(uuid(job.0))
-            .fetch_optional(conn)
-            .await
-            .map_err(failed("look up a job's newest lease"))?;
-    Ok(lease.map(|lease| LeaseId(lease.into_bytes())))
+pub async fn forget(conn: &mut Connection, job: JobId, lease: LeaseId) -> StoreResult<()> {
+    sqlx::query("delete from streamed_tokens where job_id = $1 and lease_id = $2")
+        .bind(uuid(job.0))
+        .bind(uuid(lease.0))
+        .execute(conn)
+        .await
+        .map_err(failed("forget streamed tokens"))?;
+    Ok(())
+}
+
+/// How far a job has come: whatever a client could be told of it changes this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// Where it stands.
+    pub state: JobState,
+    /// The newest claim.
+    pub claim: Option<ClaimId>,
+    /// The lease that is held.
+    pub lease: Option<LeaseId>,
+    /// Tokens streamed under it.
+    pub tokens: u32,
+}
+
+type MarkRow = (Uuid, String, Option<Vec<u8>>, Option<Uuid>, i32);
+
+/// How far each of these jobs has come.
+///
+/// # Errors
+/// The database.
+pub async fn marks(conn: &mut Connection, jobs: &[JobId]) -> StoreResult<Vec<(JobId, Mark)>> {
+    let rows: Vec<MarkRow> = sqlx::query_as(
+        "select j.job_id, j.state, j.claim_id, l.lease_id, coalesce((
+                select max(s.first_index + octet_length(s.tokens) / 4) from streamed_tokens s
+                    where s.job_id = l.job_id and s.lease_id = l.lease_id
+            ), 0)
+            from jobs j left join leases l on l.job_id = j.job_id and l.state = 'held'
+            where j.job_id = any($1)",
+    )
+    .bind(jobs.iter().map(|job| uuid(job.0)).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await
+    .map_err(failed("look how far jobs have come"))?;
+    rows.into_iter()
+        .map(|(job, state, claim, lease, tokens)| {
+            let mark = Mark {
+                state: parse_state(&state)?,
+                claim: claim.map(|id| bytes("a job's claim", &id)).transpose()?,
+                lease: lease.map(|lease| LeaseId(lease.into_bytes())),
+                tokens: counted("streamed tokens", tokens)?,
+            };
+            Ok((JobId(job.into_bytes()), mark))
+        })
+        .collect()
 }

@@ -13,6 +13,7 @@ use gainsay_testkit::{
     TestCoordinator, TestCoordinatorBuilder, TestGenerator, TestOwner, TestSubmitter, until,
 };
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -332,6 +333,83 @@ async fn a_lost_worker_costs_a_stream_nothing_if_its_successor_is_of_one_mind() 
         events.until(if second == told { "[DONE]" } else { "\"error\"" }).await;
         assert_eq!(events.content(), told);
     }
+    stage.test.stop().await;
+}
+
+/// Behind the end of an answer nothing is told: it could not be claimed, nor taken back. What was streamed goes with its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_streamed_behind_the_end_of_an_answer() {
+    let stage = Stage::new().await;
+    let end = stage.model.end();
+    let body = chat(json!({"stream": true, "stop": "xy"}));
+    let mut events = Events::open(&stage.test, &stage.submitter.api_key, "/v1/chat/completions", &body).await;
+    events.until("assistant").await;
+    let lease = stage.lease().await;
+    let behind = stage.stream(&lease, 0, &[ids("a")[0], end, ids("b")[0]]).await.unwrap_err();
+    assert_eq!(behind.code(), Some(ErrorCode::StreamRefused), "{behind}");
+    assert_eq!(stage.stream(&lease, 0, &ended("a", end)).await.unwrap(), 2);
+    assert_eq!(stage.stream(&lease, 1, &[end]).await.unwrap(), 2, "what is on record may come again");
+    let behind = stage.stream(&lease, 2, &ids("b")).await.unwrap_err();
+    assert_eq!(behind.code(), Some(ErrorCode::StreamRefused), "{behind}");
+    assert_eq!(streamed(&stage).await, 1);
+    stage.claim(&lease, &ended("a", end)).await.unwrap();
+    events.until("[DONE]").await;
+    assert_eq!(events.content(), "a");
+    assert_eq!(streamed(&stage).await, 0);
+
+    // A worker that goes on behind a stop string, and is lost: its successor's answer is what the client has read.
+    let mut events = Events::open(&stage.test, &stage.submitter.api_key, "/v1/chat/completions", &body).await;
+    events.until("assistant").await;
+    let lease = stage.lease().await;
+    stage.stream(&lease, 0, &ids("axyz")).await.unwrap();
+    events.until("\"content\":\"a\"").await;
+    stage.test.advance(stage.test.app().config().parameters.heartbeat_ms + 1).await;
+    assert_eq!(streamed(&stage).await, 0);
+    let lease = stage.lease().await;
+    stage.claim(&lease, &ids("axy")).await.unwrap();
+    events.until("[DONE]").await;
+    assert_eq!(events.content(), "a");
+    stage.test.stop().await;
+}
+
+/// Pieces of answers on record.
+async fn streamed(stage: &Stage) -> i64 {
+    let mut database = PgConnection::connect(stage.test.database().url()).await.unwrap();
+    sqlx::query_scalar("select count(*) from streamed_tokens").fetch_one(&mut database).await.unwrap()
+}
+
+/// Wake-ups may be lost: what a client waits for is looked at each second all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_without_wake_ups() {
+    let stage = Stage::new().await;
+    // Its bus hears nothing of what the other one publishes.
+    let other = stage.test.beside().await;
+    let body = chat(json!({"stream": true, "n": 3, "max_tokens": 2}));
+    let mut events = Events::open(&other, &stage.submitter.api_key, "/v1/chat/completions", &body).await;
+    events.until("\"index\":2").await;
+    for answer in ["ab", "cd", "ef"] {
+        let lease = stage.lease().await;
+        stage.stream(&lease, 0, &ids(&answer[..1])).await.unwrap();
+        events.until(&format!("\"content\":\"{}\"", &answer[..1])).await;
+        stage.claim(&lease, &ids(answer)).await.unwrap();
+    }
+    events.until("[DONE]").await;
+    other.stop().await;
+    stage.test.stop().await;
+}
+
+/// Each answer takes a place of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_number_of_streamed_answers_is_bounded() {
+    let builder = TestCoordinator::builder().http(|http| http.generation_streams = 3);
+    let stage = Stage::with(builder).await;
+    let key = &stage.submitter.api_key;
+    let mut events =
+        Events::open(&stage.test, key, "/v1/chat/completions", &chat(json!({"stream": true, "n": 2}))).await;
+    events.until("assistant").await;
+    let refused = stage.post("/v1/chat/completions", &chat(json!({"stream": true, "n": 2}))).await;
+    refused.refused(429, ErrorCode::Overloaded);
+    assert_eq!(stage.client.jobs(key, JobsQuery::default()).await.unwrap().jobs.len(), 2);
     stage.test.stop().await;
 }
 

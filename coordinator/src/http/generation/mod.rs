@@ -81,7 +81,7 @@ async fn run(
 ) -> Result<HttpResponse, ApiError> {
     let key = repeats::key(request, owner, body)?;
     // Before anything is queued: a stream that cannot be served must not leave jobs behind.
-    let permit = if wanted.stream { Some(stream::permit(state)?) } else { None };
+    let permit = if wanted.stream { Some(stream::permit(state, wanted.requests.len())?) } else { None };
     let keyed = key.is_some();
     let jobs = submit(state, owner, &wanted, key).await?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();

@@ -1,13 +1,12 @@
 //! Answers as server-sent events, while they are generated.
 //!
-//! Each response has a task of its own that follows its jobs in the database and hands pieces to the connection; wake-ups
-//! make it look at once. So any coordinator can serve the stream, whichever the worker talks to. Where a job is leased
+//! Each response has a task of its own that follows its jobs in the database and hands pieces to the connection; it looks
+//! when something has changed. So any coordinator can serve the stream, whichever the worker talks to. Where a job is leased
 //! anew after its worker was lost, the new answer goes on where the old one was, if it begins with the same tokens, as
 //! an honest one does; otherwise the stream ends with an error.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::CACHE_CONTROL;
@@ -27,16 +26,14 @@ use super::super::state::HttpState;
 use super::answer::{self, Answered, failure, going_on, provenance, standing};
 use super::request::Wanted;
 use super::shape::{Piece, Shape};
-use crate::bus::Topic;
 
 /// Pieces that wait for a slow connection.
 const WAITING: usize = 16;
-/// A job is looked at this often even if no wake-up comes.
-const RECHECK: Duration = Duration::from_secs(1);
 
-/// Room for one more stream.
-pub(super) fn permit(state: &HttpState) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(&state.generations).try_acquire_owned().map_err(|_| {
+/// Room for so many more answers.
+pub(super) fn permit(state: &HttpState, answers: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let answers = u32::try_from(answers).unwrap_or(u32::MAX);
+    Arc::clone(&state.generations).try_acquire_many_owned(answers).map_err(|_| {
         let sentence = "Too many answers are being streamed here; try again, or ask without `stream`";
         ApiError::new(ErrorCode::Overloaded, sentence)
     })
@@ -162,7 +159,7 @@ impl Relay {
         let mut text = TextStream::new(&request.stop.stop);
         let mut place = Place::default();
         self.piece(index, Piece::Begin).await?;
-        let mut news = self.state.app.bus().subscribe(Topic::Job(job)).await;
+        let mut news = self.state.app.follow(job).await;
         loop {
             let (owner, lease, from) = (self.owner, place.lease, place.seen);
             let progress = self.state.app.progress(owner, job, lease, from).await.map_err(ApiError::from)?;
@@ -172,7 +169,7 @@ impl Relay {
             if let Some(claim) = standing(&progress.job) {
                 let read = answer::read(&claim.output, request, &self.wanted.model, &self.wanted.table)?;
                 place.restart();
-                let fresh = place.advance(&read.tokens).ok_or_else(differs)?;
+                let fresh = place.finish(&read.tokens, text.is_stopped()).ok_or_else(differs)?;
                 self.text(index, text.push(&self.wanted.table.concat(fresh))).await?;
                 self.text(index, text.finish()).await?;
                 let (tokens, finish) = (read.tokens.len() as u64, read.finish);
@@ -191,7 +188,7 @@ impl Relay {
             if left.is_zero() {
                 return Err(going_on().into());
             }
-            news.wait(left.min(RECHECK)).await;
+            news.wait(left).await;
         }
     }
 
@@ -245,6 +242,12 @@ impl Place {
         self.told.extend_from_slice(fresh);
         Some(fresh)
     }
+
+    /// Takes the whole answer as it is claimed. None if it differs from what was told, or is shorter: nobody can take back
+    /// what a client has read. Behind a stop string it has read nothing.
+    fn finish<'a>(&mut self, tokens: &'a [u32], is_stopped: bool) -> Option<&'a [u32]> {
+        if self.told.len() > tokens.len() && !is_stopped { None } else { self.advance(tokens) }
+    }
 }
 
 fn differs() -> ApiError {
@@ -273,5 +276,9 @@ mod tests {
         assert_eq!(place.advance(&[2, 3, 4]), Some(&[4][..]));
         place.restart();
         assert_eq!(place.advance(&[1, 2, 9]), None);
+        assert_eq!(place.finish(&[1, 2, 3, 4, 5], false), Some(&[5][..]));
+        place.restart();
+        assert_eq!(place.finish(&[1, 2, 3], false), None, "the client has read more than is claimed");
+        assert_eq!(place.finish(&[1, 2, 3], true), Some(&[][..]), "it has not, behind a stop string");
     }
 }
