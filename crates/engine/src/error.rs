@@ -27,6 +27,14 @@ pub enum LoadError {
     /// A weight is not what the manifest commits to.
     #[error(transparent)]
     Weight(#[from] WeightError),
+    /// A weight cannot be read.
+    #[error("weight {index} cannot be read: {source}")]
+    Read {
+        /// Its index in the manifest.
+        index: usize,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The machine lacks the instructions asked for.
     #[error("this machine does not have the instructions for {0}")]
     Simd(Simd),

@@ -1,7 +1,7 @@
 //! From the bytes of a model's weights to operators that run.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use gainsay_program::weights::{check, widen};
@@ -17,14 +17,8 @@ use crate::kernels::{
 use crate::ops::{Follow, Operator, Table};
 use crate::plan::LayerPlan;
 
-/// Checks every weight's length, hash and values.
-pub(crate) fn check_weights(model: &ValidatedModel, weights: &[Arc<[u8]>]) -> Result<(), LoadError> {
-    let specs = &model.manifest().tensors;
-    if specs.len() != weights.len() {
-        return Err(LoadError::WeightCount { expected: specs.len(), found: weights.len() });
-    }
-    specs.iter().zip(weights).try_for_each(|(spec, bytes)| Ok(check(spec, bytes)?))
-}
+/// Gives the bytes of a weight.
+pub(crate) type Read<'a> = dyn Fn(usize) -> std::io::Result<Arc<[u8]>> + Sync + 'a;
 
 /// A program ready to run.
 pub(crate) struct Plans {
@@ -34,22 +28,47 @@ pub(crate) struct Plans {
     pub(crate) layout: KvLayout,
 }
 
-/// Plans all layers, packing the weights of linear maps for `kernels`.
-pub(crate) fn plan_layers(model: &ValidatedModel, weights: &[Arc<[u8]>], kernels: Kernels) -> Plans {
+/// Plans all layers, packing the weights of linear maps for `kernels`. Every weight's length, hash and values are checked
+/// as it is read, those that no op reads too.
+pub(crate) fn plan_layers(
+    model: &ValidatedModel,
+    read: &Read<'_>,
+    kernels: Kernels,
+) -> Result<Plans, LoadError> {
     let mut loader = Loader {
         tensors: &model.manifest().tensors,
-        weights,
+        read,
+        at_hand: HashMap::new(),
+        seen: HashSet::new(),
         kernels,
         packed: HashMap::new(),
         widened: HashMap::new(),
     };
     let mut layout = KvLayout::new(kernels.kv_panel());
-    let layers = model.manifest().program.layers.iter();
-    let layers = layers.map(|layer| {
+    let mut layers = Vec::new();
+    for layer in &model.manifest().program.layers {
+        loader.fetch(layer.ops.iter().flat_map(weights_of))?;
         let places: Vec<Option<KvPlace>> = layer.ops.iter().map(|op| kv_place(op, &mut layout)).collect();
-        LayerPlan::new(&layer.ops, |op, follow| loader.operator(&layer.ops[op], follow, places[op]))
-    });
-    Plans { layers: layers.collect(), layout }
+        layers.push(LayerPlan::new(&layer.ops, |op, follow| {
+            loader.operator(&layer.ops[op], follow, places[op])
+        }));
+        loader.at_hand.clear();
+    }
+    for index in (0..).take(loader.tensors.len()) {
+        if !loader.seen.contains(&index) {
+            loader.fetch([index].into_iter())?;
+            loader.at_hand.clear();
+        }
+    }
+    Ok(Plans { layers, layout })
+}
+
+/// The weights that an op reads.
+fn weights_of(op: &Op) -> impl Iterator<Item = u32> {
+    op.inputs.iter().filter_map(|operand| match operand {
+        Operand::Weight(index) => Some(*index),
+        _ => None,
+    })
 }
 
 fn kv_place(op: &Op, layout: &mut KvLayout) -> Option<KvPlace> {
@@ -77,7 +96,11 @@ pub(crate) fn kv_type(model: &ValidatedModel) -> KvType {
 
 struct Loader<'a> {
     tensors: &'a [TensorSpec],
-    weights: &'a [Arc<[u8]>],
+    read: &'a Read<'a>,
+    /// The weights of the layer that is packed.
+    at_hand: HashMap<u32, Arc<[u8]>>,
+    /// Those that were checked.
+    seen: HashSet<u32>,
     kernels: Kernels,
     /// What has been packed, by a linear map's kind and the weights that it reads: a map that occurs twice, fused and
     /// on its own, is packed once. Maps of the same weights may differ in the width of their activations.
@@ -94,13 +117,26 @@ enum Packed {
 }
 
 impl Loader<'_> {
+    /// Reads and checks weights.
+    fn fetch(&mut self, indices: impl Iterator<Item = u32>) -> Result<(), LoadError> {
+        for index in indices {
+            if !self.at_hand.contains_key(&index) {
+                let place = index as usize;
+                let bytes = (self.read)(place).map_err(|source| LoadError::Read { index: place, source })?;
+                check(&self.tensors[place], &bytes)?;
+                self.at_hand.insert(index, bytes);
+                self.seen.insert(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, index: u32) -> &Arc<[u8]> {
+        self.at_hand.get(&index).expect("a layer's weights are fetched before its ops are planned")
+    }
+
     fn operator(&mut self, op: &Op, follow: Follow, place: Option<KvPlace>) -> Operator {
-        let weights: Vec<u32> = (op.inputs.iter())
-            .filter_map(|operand| match operand {
-                Operand::Weight(index) => Some(*index),
-                _ => None,
-            })
-            .collect();
+        let weights: Vec<u32> = weights_of(op).collect();
         match op.kind {
             OpKind::Gather => Operator::Gather(self.table(weights[0])),
             OpKind::Linear(kind) => match self.linear(kind, weights) {
@@ -136,7 +172,7 @@ impl Loader<'_> {
 
     fn table(&self, index: u32) -> Table {
         let TensorSpec { dtype, width, .. } = self.tensors[index as usize];
-        Table { bytes: Arc::clone(&self.weights[index as usize]), dtype, width: width as usize }
+        Table { bytes: Arc::clone(self.bytes(index)), dtype, width: width as usize }
     }
 
     fn shared_floats(&mut self, index: u32) -> Arc<[f32]> {
@@ -149,7 +185,7 @@ impl Loader<'_> {
     }
 
     fn floats(&self, index: u32) -> Vec<f32> {
-        widen(self.tensors[index as usize].dtype, &self.weights[index as usize])
+        widen(self.tensors[index as usize].dtype, self.bytes(index))
     }
 
     fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Packed {
@@ -170,7 +206,7 @@ impl Loader<'_> {
 
     fn pack_f32(&self, weights: &[u32]) -> LinearWeights {
         let TensorSpec { dtype, width, .. } = self.tensors[weights[0] as usize];
-        let bytes = &self.weights[weights[0] as usize];
+        let bytes = self.bytes(weights[0]);
         let bias = weights.get(1).map_or_else(Vec::new, |&bias| self.floats(bias));
         let pack = |elements| self.kernels.pack(elements, width as usize, bias);
         match dtype {
@@ -184,7 +220,7 @@ impl Loader<'_> {
         let spec = &self.tensors[weights[0] as usize];
         assert_eq!(spec.dtype, Dtype::I8, "validation gives an int8 linear an i8 matrix");
         let matrix = Int8Matrix {
-            weights: self.weights[weights[0] as usize].iter().map(|byte| byte.cast_signed()).collect(),
+            weights: self.bytes(weights[0]).iter().map(|byte| byte.cast_signed()).collect(),
             scales: self.floats(weights[1]),
             quantization: Quantization { depth: spec.width as usize, group, bits },
         };

@@ -14,7 +14,7 @@ use crate::execute::{Executor, Observer};
 use crate::kernels::{
     Heads, Kernels, KvCache, KvType, PAGE_TOKENS, PagePool, checked_kernels, float_environment_is_default,
 };
-use crate::load::{Plans, check_weights, is_incremental, kv_type, plan_layers};
+use crate::load::{Plans, is_incremental, kv_type, plan_layers};
 use crate::record::{ClaimRecorder, JobRecord, LayerRecorder, OpRecorder, Trace};
 use crate::virtual_layer::{self, Element, Rows};
 use crate::{Fault, Options, Simd};
@@ -45,22 +45,40 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Loads a model. `weights` are the tensors of the manifest, in its order, row-major and little-endian. What runs
-    /// is packed from them; of the bytes themselves only tables that rows are gathered from are kept.
+    /// [`Model::read`] from weights that are in memory already.
     ///
     /// # Errors
-    /// Weights that are not those that the manifest commits to or that take more memory than allowed, instructions that
-    /// the machine lacks, threads that do not start or whose floating-point environment is not the default.
+    /// As [`Model::read`]; [`LoadError::WeightCount`].
     pub fn new(
         model: Arc<ValidatedModel>,
         weights: Vec<Arc<[u8]>>,
+        options: Options,
+    ) -> Result<Self, LoadError> {
+        let (expected, found) = (model.manifest().tensors.len(), weights.len());
+        if expected != found {
+            return Err(LoadError::WeightCount { expected, found });
+        }
+        Self::read(model, |index| Ok(Arc::clone(&weights[index])), options)
+    }
+
+    /// Loads a model. `read` gives the tensors of the manifest by their indices there, row-major and little-endian, each
+    /// when its layer is packed, so that no more than a layer's are in memory twice; one that several layers read is asked
+    /// for several times, and checked each time. What runs is packed from them; of the bytes themselves only tables that
+    /// rows are gathered from are kept.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, that are not those that the manifest commits to, or that take more memory than allowed;
+    /// instructions that the machine lacks, threads that do not start or whose floating-point environment is not the
+    /// default.
+    pub fn read(
+        model: Arc<ValidatedModel>,
+        read: impl Fn(usize) -> std::io::Result<Arc<[u8]>> + Sync,
         options: Options,
     ) -> Result<Self, LoadError> {
         let (bytes, allowed) = (model.weight_memory(), options.weights);
         if bytes > allowed {
             return Err(LoadError::Memory { bytes, allowed });
         }
-        check_weights(&model, &weights)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|index| format!("engine-{index}"))
@@ -68,7 +86,7 @@ impl Model {
             .map_err(LoadError::Threads)?;
         check_float_environment(&pool)?;
         let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
-        let plans = pool.install(|| plan_layers(&model, &weights, kernels));
+        let plans = pool.install(|| plan_layers(&model, &read, kernels))?;
         let (incremental, kv_type) = (is_incremental(&model), kv_type(&model));
         let inner = Inner { model, plans, incremental, kv_type, kernels, pool, memory: options.memory };
         Ok(Self(Arc::new(inner)))

@@ -39,17 +39,13 @@ impl LoadedModel {
         Ok(Self(Arc::new(Inner { engine, weights: Weights::held(weights), options })))
     }
 
-    /// Loads a model from weights that are read again when one of them is to be shown.
+    /// Loads a model from weights in files, which are read as they are packed, and again when one of them is to be shown.
     ///
     /// # Errors
-    /// As [`LoadedModel::new`].
-    fn from_files(
-        model: Arc<ValidatedModel>,
-        read: Vec<Arc<[u8]>>,
-        weights: Weights,
-        options: Options,
-    ) -> Result<Self, LoadError> {
-        let engine = Model::new(model, read, options)?;
+    /// As [`LoadedModel::new`]; [`LoadError::Read`].
+    fn from_files(model: Arc<ValidatedModel>, weights: Weights, options: Options) -> Result<Self, LoadError> {
+        let read = |index: usize| weights.read(index as u32).map_err(std::io::Error::other);
+        let engine = Model::read(model, read, options)?;
         Ok(Self(Arc::new(Inner { engine, weights, options })))
     }
 

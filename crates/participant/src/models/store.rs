@@ -5,8 +5,8 @@ use super::shelf::{Idle, NoRoom, Shelf};
 use super::weights::Weights;
 use crate::ParticipantError;
 use crate::machine::MemoryPlan;
+use gainsay_api::client::Client;
 use gainsay_api::client::blobs::{BlobCache, Hold, Wanted, hash_file};
-use gainsay_api::client::{Client, ClientError};
 use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
 use gainsay_engine::{LoadError, Options};
 use gainsay_program::{Manifest, ValidatedModel};
@@ -211,13 +211,8 @@ impl ModelStore {
         }
         let (model, options) = (model.clone(), self.engine);
         let loaded = tokio::task::spawn_blocking(move || {
-            let read = |path: &PathBuf| match std::fs::read(path) {
-                Ok(bytes) => Ok(bytes.into()),
-                Err(source) => Err(ClientError::File { path: path.clone(), source }),
-            };
-            let read = files.iter().map(|(path, _)| read(path)).collect::<Result<Vec<Arc<[u8]>>, _>>()?;
             let id = model.id();
-            LoadedModel::from_files(model, read, Weights::in_files(files, hold), options)
+            LoadedModel::from_files(model, Weights::in_files(files, hold), options)
                 .map_err(|source| ParticipantError::Load { model: id, source: Box::new(source) })
         });
         // Weights are a stranger's.
