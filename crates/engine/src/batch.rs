@@ -9,6 +9,7 @@ use std::ops::Range;
 use gainsay_program::{JobInput, RowSpace, Sampling};
 
 use crate::fault::Fault;
+use crate::kernels::answer::Counts;
 
 /// Rows of a batch, but for a single sequence that is longer and cannot be cut.
 pub(crate) const BATCH_ROWS: usize = 1024;
@@ -58,6 +59,8 @@ pub(crate) struct Generation<'a> {
     pub(crate) prompt: usize,
     /// The submitter's choices.
     pub(crate) sampling: &'a Sampling,
+    /// How often tokens are in its beginning, where that is kept from step to step.
+    pub(crate) counted: Option<&'a Counts>,
 }
 
 impl Known<'_> {
@@ -311,8 +314,11 @@ pub(crate) fn divide<'a>(
 
 /// The sequence of a job that holds these tokens.
 pub(crate) fn known(input: &JobInput, tokens: Range<usize>) -> Known<'_> {
-    let generation = (input.answer())
-        .map(|answer| Generation { prompt: answer.prompt as usize, sampling: &answer.sampling });
+    let generation = (input.answer()).map(|answer| Generation {
+        prompt: answer.prompt as usize,
+        sampling: &answer.sampling,
+        counted: None,
+    });
     Known { ids: &input.token_ids()[tokens], generation }
 }
 

@@ -10,6 +10,7 @@ use gainsay_program::{GenerationRequest, JobInput};
 use crate::batch::{Batch, BatchSize, Piece, front, in_job};
 use crate::error::{FloatEnvironmentError, JobRefusal, RunError};
 use crate::execute::Executor;
+use crate::kernels::answer::Counts;
 use crate::kernels::{KvCache, PagePool};
 use crate::record::{ClaimRecorder, JobRecord, Trace};
 use crate::{Fault, Model};
@@ -190,7 +191,8 @@ impl<K: Clone + PartialEq> Runner<K> {
             Work::Encode(input) => Task::Encode { input, sequence: 0, done: 0 },
             Work::Generate { request: GenerationRequest { prompt: ids, sampling, stop: rules }, stop } => {
                 let (prompt, max_tokens) = (ids.len(), rules.max_tokens as usize);
-                Task::Generate { ids, prompt, sampling, max_tokens, done: 0, stop }
+                let counts = Counts::default();
+                Task::Generate { ids, prompt, sampling, counts, max_tokens, done: 0, stop }
             }
         };
         let record = JobRecord::new(self.model.model());

@@ -1,5 +1,6 @@
 //! From logits to tokens: penalties and the draw, row by row, for any machine.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -7,29 +8,20 @@ use gainsay_arithmetic::sampling::{Candidate, Draw, Penalties};
 use gainsay_arithmetic::{sampling, store};
 use gainsay_program::Sampling;
 
-/// The tokens before those that are to be chosen, as penalties count them.
-pub(crate) struct Before<'a> {
-    sampling: &'a Sampling,
+/// How often tokens are in a sequence.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
     /// How often each token is in the answer; 0 for a token of the prompt alone.
     counts: HashMap<u32, u32>,
     /// Tokens counted so far.
     seen: usize,
 }
 
-impl<'a> Before<'a> {
-    /// No tokens yet.
-    pub(crate) fn new(sampling: &'a Sampling) -> Self {
-        Self { sampling, counts: HashMap::new(), seen: 0 }
-    }
-
-    /// Whether no token's logit depends on the tokens before: each step would give back what it is given.
-    fn is_neutral(&self) -> bool {
-        self.sampling.penalties() == Penalties { repetition: 1.0, presence: 0.0, frequency: 0.0 }
-    }
-
-    /// Counts on to the end of `tokens`, which begin with those counted before; the first `prompt` are the prompt.
-    pub(crate) fn extend(&mut self, prompt: usize, tokens: &[u32]) {
-        if self.is_neutral() {
+impl Counts {
+    /// Counts on to the end of `tokens`, which begin with those counted before; the first `prompt` are the prompt. Counts
+    /// nothing where no token's logit depends on the tokens before.
+    pub(crate) fn extend(&mut self, sampling: &Sampling, prompt: usize, tokens: &[u32]) {
+        if is_neutral(sampling) {
             return;
         }
         for (index, &token) in tokens.iter().enumerate().skip(self.seen) {
@@ -37,19 +29,45 @@ impl<'a> Before<'a> {
         }
         self.seen = tokens.len();
     }
+}
+
+/// Whether penalties give back what they are given.
+fn is_neutral(sampling: &Sampling) -> bool {
+    sampling.penalties() == Penalties { repetition: 1.0, presence: 0.0, frequency: 0.0 }
+}
+
+/// The tokens before those that are to be chosen, as penalties count them.
+pub(crate) struct Before<'a> {
+    sampling: &'a Sampling,
+    counted: Cow<'a, Counts>,
+}
+
+impl<'a> Before<'a> {
+    /// The tokens of `counted` if they are some of the first `most`, else none yet.
+    pub(crate) fn new(sampling: &'a Sampling, counted: Option<&'a Counts>, most: usize) -> Self {
+        let counted = counted.filter(|counted| counted.seen <= most);
+        Self { sampling, counted: counted.map_or_else(Cow::default, Cow::Borrowed) }
+    }
+
+    /// As [`Counts::extend`].
+    pub(crate) fn extend(&mut self, prompt: usize, tokens: &[u32]) {
+        if self.counted.seen < tokens.len() && !is_neutral(self.sampling) {
+            self.counted.to_mut().extend(self.sampling, prompt, tokens);
+        }
+    }
 
     /// Makes the stored logits of the next token the stored output of the op.
     pub(crate) fn penalize(&self, logits: &mut [f32]) {
         let penalties = self.sampling.penalties();
-        for (&token, &count) in &self.counts {
+        let counts = &self.counted.counts;
+        for (&token, &count) in counts {
             if let Some(logit) = logits.get_mut(token as usize) {
                 let bias = self.sampling.bias_of(token);
                 *logit = store(sampling::penalize(*logit, true, count, &penalties, bias));
             }
         }
         for &(token, bias) in &self.sampling.logit_bias {
-            if let Some(logit) = logits.get_mut(token as usize).filter(|_| !self.counts.contains_key(&token))
-            {
+            if let Some(logit) = logits.get_mut(token as usize).filter(|_| !counts.contains_key(&token)) {
                 *logit = store(sampling::penalize(*logit, false, 0, &penalties, Some(bias)));
             }
         }

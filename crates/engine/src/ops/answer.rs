@@ -36,7 +36,8 @@ pub(super) struct Penalize<'a> {
     pub(super) batch: &'a Batch<'a>,
 }
 
-/// Rows of one segment that a task takes: it counts the tokens before the first of them, then goes on from row to row.
+/// Rows of one segment that a task takes: it counts the tokens before the first of them, unless the sequence brings the
+/// count, then goes on from row to row.
 const ROWS_AT_ONCE: usize = 16;
 
 impl CustomOp1 for Penalize<'_> {
@@ -62,7 +63,9 @@ impl CustomOp1 for Penalize<'_> {
                 for (row, out) in rows.zip(out.chunks_exact_mut(width)) {
                     out.copy_from_slice(&logits[row * width..][..width]);
                     if let Some((generation, tokens)) = segment.chosen_after(row) {
-                        let before = before.get_or_insert_with(|| Before::new(generation.sampling));
+                        let before = before.get_or_insert_with(|| {
+                            Before::new(generation.sampling, generation.counted, tokens.len())
+                        });
                         before.extend(generation.prompt, tokens);
                         before.penalize(out);
                     }

@@ -7,6 +7,7 @@ use gainsay_program::{JobInput, Sampling};
 use crate::Fault;
 use crate::batch::{Generation, Known, known};
 use crate::error::RunError;
+use crate::kernels::answer::Counts;
 use crate::kernels::{KvCache, PagePool};
 use crate::record::JobRecord;
 
@@ -39,6 +40,8 @@ pub(super) enum Task {
         ids: Vec<u32>,
         prompt: usize,
         sampling: Sampling,
+        /// What penalties count of prompt and answer.
+        counts: Counts,
         max_tokens: usize,
         /// Tokens that are computed.
         done: usize,
@@ -62,8 +65,8 @@ impl Task {
                 let start = sequence.start as usize;
                 Some((known(input, start..start + sequence.len as usize), start))
             }
-            Self::Generate { ids, prompt, sampling, .. } => {
-                let generation = Some(Generation { prompt: *prompt, sampling });
+            Self::Generate { ids, prompt, sampling, counts, .. } => {
+                let generation = Some(Generation { prompt: *prompt, sampling, counted: Some(counts) });
                 Some((Known { ids, generation }, 0))
             }
         }
@@ -116,7 +119,7 @@ impl Task {
                 (*sequence, *done) = if is_whole { (at + 1, 0) } else { (at, end) };
                 Ok(Advance { token: None, done: *sequence as u64 == input.sequence_count() })
             }
-            Task::Generate { ids, prompt, max_tokens, done, stop, .. } => {
+            Task::Generate { ids, prompt, sampling, counts, max_tokens, done, stop } => {
                 *done = end;
                 if end < ids.len() {
                     return Ok(Advance { token: None, done: false });
@@ -124,6 +127,7 @@ impl Task {
                 let words: &[[u8; 4]] = record.output().as_chunks().0;
                 let token = words.last().map_or(0, |&word| u32::from_le_bytes(word));
                 ids.push(token);
+                counts.extend(sampling, *prompt, ids);
                 let stops = catch_unwind(AssertUnwindSafe(|| stop(token))).map_err(|_| RunError::Stop)?;
                 Ok(Advance { token: Some(token), done: stops || ids.len() - *prompt >= *max_tokens })
             }
