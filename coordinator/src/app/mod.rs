@@ -47,7 +47,7 @@ pub use streams::Progress;
 pub use texts::Caller;
 pub use types::*;
 pub use voids::VoidView;
-pub use webhooks::{Delivery, Outgoing};
+pub use webhooks::{Delivery, NoticeEnd, Outgoing};
 
 pub use crate::store::repeats::RequestKey;
 

@@ -9,12 +9,12 @@ use super::{App, AppError, AppResult, JobState};
 use crate::store::webhooks::{self, DueNotice};
 use crate::store::{clock, jobs};
 
-/// Notices that are taken up at a time.
-const BATCH: i64 = 16;
 /// Deliveries that are tried in all.
 const ATTEMPTS: u32 = 10;
 /// The pause after the first; each later one is twice as long. All together they are nearly three hours.
 const FIRST_PAUSE_MS: u64 = 20_000;
+/// The pause after a delivery that was not tried, for want of room.
+const NO_ROOM_MS: u64 = 5_000;
 
 /// How the answers to a submission reach its submitter, besides by asking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,11 +25,24 @@ pub struct Delivery {
     pub webhook: Option<String>,
 }
 
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeEnd {
+    /// The receiver took it.
+    Taken,
+    /// It did not, or could not be reached.
+    Refused,
+    /// There was no room to try; it does not count.
+    NotTried,
+}
+
 /// A signed notice on its way.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// Of which job.
     pub job: JobId,
+    /// Whose.
+    pub submitter: OwnerId,
     /// Where it goes.
     pub url: String,
     /// Which delivery this is, from 1.
@@ -53,15 +66,16 @@ pub(super) fn check_url(url: &str) -> AppResult<()> {
 }
 
 impl App {
-    /// Notices that are due now, each put off until its pause has passed: whoever is gone before it tells how a delivery
+    /// At most so many of the notices that are due now, each put off until its pause has passed: whoever is gone before it tells how a delivery
     /// ended leaves it to be tried again.
     ///
     /// # Errors
     /// The database.
-    pub async fn due_notices(&self) -> AppResult<Vec<Outgoing>> {
+    pub async fn due_notices(&self, limit: usize) -> AppResult<Vec<Outgoing>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut conn = self.connection().await?;
         let now = clock::now(&mut conn).await?;
-        let due = webhooks::take(&mut conn, now, now.plus(FIRST_PAUSE_MS), BATCH).await?;
+        let due = webhooks::take(&mut conn, now, now.plus(FIRST_PAUSE_MS), limit).await?;
         drop(conn);
         let mut notices = Vec::with_capacity(due.len());
         for due in due {
@@ -90,19 +104,22 @@ impl App {
         };
         let body = serde_json::to_vec(&notice).expect("a notice holds texts and numbers");
         let signature = NoticeToSign::of(self.coordinator(), &body, time_ms).sign(&self.inner.key);
-        Ok(Outgoing { job, url, attempt, body, time_ms, signature })
+        Ok(Outgoing { job, submitter: stored.submitter, url, attempt, body, time_ms, signature })
     }
 
     /// Notes how a delivery ended. One that was not taken is tried again, with growing pauses, and given up in the end.
     ///
     /// # Errors
     /// The database.
-    pub async fn notice_ended(&self, job: JobId, attempt: u32, taken: bool) -> AppResult<()> {
+    pub async fn notice_ended(&self, job: JobId, attempt: u32, end: NoticeEnd) -> AppResult<()> {
         let mut conn = self.connection().await?;
-        if taken || attempt >= ATTEMPTS {
+        if end == NoticeEnd::Taken || (end == NoticeEnd::Refused && attempt >= ATTEMPTS) {
             return Ok(webhooks::done(&mut conn, job).await?);
         }
         let now = clock::now(&mut conn).await?;
+        if end == NoticeEnd::NotTried {
+            return Ok(webhooks::put_back(&mut conn, job, now.plus(NO_ROOM_MS)).await?);
+        }
         let pause = FIRST_PAUSE_MS << (attempt - 1).min(20);
         Ok(webhooks::put_off(&mut conn, job, now.plus(pause)).await?)
     }

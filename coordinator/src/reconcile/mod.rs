@@ -4,6 +4,7 @@
 //! coordinators at once, it does so once. A crash between two tasks costs nothing but time: the next round finds
 //! the rest. So there is one code path for what is overdue, whatever made it so.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -11,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::{App, AppResult};
-use crate::{telemetry, webhooks};
+use crate::telemetry;
+use crate::webhooks::Deliveries;
 
 /// How often service time is advanced and everything due is looked for.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -60,12 +62,15 @@ pub async fn run_due(app: &App) -> AppResult<Round> {
     }
 }
 
-/// Posts the notices that are due to their webhooks. How many were due.
+/// Posts the notices that are due to their webhooks, and waits for what becomes of them. How many were due.
 ///
 /// # Errors
 /// The database.
 pub async fn deliver_notices(app: &App) -> AppResult<usize> {
-    webhooks::deliver_due(app).await
+    let deliveries = Deliveries::new(app.clone());
+    let found = deliveries.start_due().await;
+    deliveries.finish().await;
+    found
 }
 
 /// The timers of a running coordinator.
@@ -94,7 +99,7 @@ pub fn spawn(app: App) -> Running {
     let (stop, stopped) = watch::channel(false);
     let time = tokio::spawn(every_period(app.clone(), stopped.clone(), "advance service time", tick));
     let due = tokio::spawn(every_period(app.clone(), stopped.clone(), "do what is due", do_due));
-    let notices = tokio::spawn(every_period(app, stopped, "deliver notices", deliver));
+    let notices = tokio::spawn(deliver(app, stopped));
     Running { stop, tasks: vec![time, due, notices] }
 }
 
@@ -110,8 +115,14 @@ async fn do_due(app: App) -> AppResult<()> {
     Ok(())
 }
 
-async fn deliver(app: App) -> AppResult<()> {
-    deliver_notices(&app).await.map(|_| ())
+async fn deliver(app: App, stopped: watch::Receiver<bool>) {
+    let deliveries = Arc::new(Deliveries::new(app.clone()));
+    let start_due = |_| {
+        let deliveries = Arc::clone(&deliveries);
+        async move { deliveries.start_due().await.map(|_| ()) }
+    };
+    every_period(app, stopped, "deliver notices", start_due).await;
+    deliveries.finish().await;
 }
 
 async fn every_period<F: Future<Output = AppResult<()>> + Send + 'static>(

@@ -82,6 +82,20 @@ pub async fn put_off(conn: &mut Connection, job: JobId, until: ServiceTime) -> S
     Ok(())
 }
 
+/// Puts a notice off that was not tried.
+///
+/// # Errors
+/// The database.
+pub async fn put_back(conn: &mut Connection, job: JobId, until: ServiceTime) -> StoreResult<()> {
+    sqlx::query("update webhooks set next_ms = $2, attempts = greatest(attempts - 1, 0) where job_id = $1")
+        .bind(uuid(job.0))
+        .bind(until.0)
+        .execute(conn)
+        .await
+        .map_err(failed("put a notice back"))?;
+    Ok(())
+}
+
 /// The notice was taken, or is given up.
 ///
 /// # Errors

@@ -38,17 +38,28 @@ fn header(head: &str, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in {head}")).to_owned()
 }
 
-/// A stage with a job that asks for a notice at this address, decided.
-async fn decided(stage: &Stage, url: &str) -> gainsay_protocol::JobId {
+/// Makes a job that asks for a notice at this address, and answers it.
+async fn submitted(stage: &Stage, url: &str) -> gainsay_protocol::JobId {
     let answer = stage.post("/v1/jobs", &chat(json!({"webhook": url, "max_tokens": 2}))).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     let lease = stage.lease().await;
     stage.claim(&lease, &ids("ab")).await.unwrap();
+    lease.job_id
+}
+
+/// Lets the windows of all answers pass.
+async fn decide(stage: &Stage) {
     assert_eq!(reconcile::deliver_notices(stage.test.app()).await.unwrap(), 0, "nothing is decided yet");
     let window = stage.test.app().config().parameters.window_ms;
     stage.test.advance(window + 1).await;
     stage.test.settle().await;
-    lease.job_id
+}
+
+/// A job that asks for a notice at this address, decided.
+async fn decided(stage: &Stage, url: &str) -> gainsay_protocol::JobId {
+    let job = submitted(stage, url).await;
+    decide(stage).await;
+    job
 }
 
 /// The receiver can tell that the coordinator says so, and gets a notice again that it did not take.
@@ -78,6 +89,37 @@ async fn a_decision_is_told_signed_and_again_until_it_is_taken() {
     }
     stage.test.advance(10_000_000).await;
     assert_eq!(reconcile::deliver_notices(app).await.unwrap(), 0, "what was taken is not told again");
+    stage.test.stop().await;
+}
+
+/// A receiver that takes its time holds up no other one: neither its own notices to others, nor those that come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_takes_its_time_holds_up_nobody() {
+    let builder = TestCoordinator::builder().config(|config| config.limits.private_webhooks = true);
+    let stage = Stage::with(builder).await;
+    // It lets everybody in, and says nothing.
+    let slow = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let slow_url = format!("http://{}/", slow.local_addr().unwrap());
+    let quick = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let quick_url = format!("http://{}/", quick.local_addr().unwrap());
+    for url in [&slow_url, &slow_url, &slow_url, &slow_url, &slow_url, &quick_url] {
+        submitted(&stage, url).await;
+    }
+    decide(&stage).await;
+    let app = stage.test.app();
+    let receivers = async {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(slow.accept().await.unwrap());
+        }
+        // The quick one is called while the slow one keeps all of these waiting.
+        receive(&quick, "204 taken").await;
+    };
+    let (found, ()) = tokio::join!(reconcile::deliver_notices(app), receivers);
+    assert_eq!(found.unwrap(), 6);
+    let slow = slow.into_std().unwrap();
+    slow.set_nonblocking(true).unwrap();
+    assert!(slow.accept().is_err(), "one address is called four times at a time, and no more");
     stage.test.stop().await;
 }
 
