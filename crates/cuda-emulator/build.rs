@@ -19,6 +19,7 @@ fn main() -> io::Result<()> {
         // A fused multiply-add where one is written, and nowhere else, as on the GPU.
         .flag("-ffp-contract=off")
         .flag("-fno-fast-math")
+        .flag("-Wno-unknown-pragmas")
         .opt_level(2)
         .pic(true)
         .warnings(true)

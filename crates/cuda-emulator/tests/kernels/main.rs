@@ -1,4 +1,5 @@
 //! Every CUDA kernel, run thread by thread on the host, against the scalar arithmetic.
 
 mod each;
+mod rows;
 mod support;
