@@ -5,6 +5,13 @@
 //! gives them here. A block's threads are coroutines that run in an order drawn from a seed between one barrier and the
 //! next: a kernel whose barriers do not order what has to be ordered gives other results under some seeds. What an emulator
 //! cannot show is what a real memory system reorders between barriers, and speed.
+//!
+//! [`run`] launches a kernel on the caller's own memory. [`install`] puts a whole driver in the place of CUDA's, for what opens
+//! a device.
+
+mod driver;
+
+pub use driver::{Driver, REAL_DRIVER, Usage, install, libraries};
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 
