@@ -85,6 +85,8 @@ inline T shuffle(T value, unsigned source) {
 
 #define KERNEL(name) extern "C" void name
 #define KERNEL_BOUNDS(name, threads, blocks) extern "C" void name
+#define UNROLL
+#define ROLL
 #define EXPORT(name)                                                                       \
     static const emulator::Registration registration_##name(#name, emulator::Export<name>::entry, \
                                                             emulator::Export<name>::types,        \
@@ -168,6 +170,14 @@ inline int to_int(float a) {
     if (nearest >= 2147483648.0f) return INT32_MAX;
     if (nearest <= -2147483648.0f) return INT32_MIN;
     return static_cast<int>(nearest);
+}
+
+inline float half_float(uint16_t bits) {
+    uint32_t exponent = bits >> 10 & 0x1fu, fraction = bits & 0x3ffu;
+    float y = exponent == 0      ? static_cast<float>(fraction) * 0x1p-24f
+              : exponent == 0x1f ? bits_float(0x7f800000u | fraction << 13)
+                                 : bits_float((exponent + 112u) << 23 | fraction << 13);
+    return bits_float(float_bits(y) | static_cast<uint32_t>(bits >> 15) << 31);
 }
 
 inline int dot4(int a, int b, int c) {

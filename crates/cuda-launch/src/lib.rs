@@ -6,6 +6,7 @@
 //! Matrices are row-major; lengths are counted in elements unless a name says bytes.
 
 pub mod each;
+pub mod linear;
 pub mod rows;
 
 use std::marker::PhantomData;

@@ -18,6 +18,11 @@
 #define KERNEL_BOUNDS(name, threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks) name
 #define EXPORT(name)
 
+// Before a loop whose every pass is written out, so that what it indexes can stay in registers.
+#define UNROLL _Pragma("unroll")
+// Before a loop that stays one.
+#define ROLL _Pragma("unroll 1")
+
 // Memory of a block whose size the launch says, aligned to 16 bytes.
 #define DYNAMIC_SHARED(type, name)                                  \
     extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
@@ -36,6 +41,13 @@ __device__ __forceinline__ float from_int(int a) { return __int2float_rn(a); }
 __device__ __forceinline__ int to_int(float a) { return __float2int_rn(a); }
 __device__ __forceinline__ float bits_float(uint32_t a) { return __uint_as_float(a); }
 __device__ __forceinline__ uint32_t float_bits(float a) { return __float_as_uint(a); }
+
+// A binary16 by its bits, exactly; NaN stays some NaN.
+__device__ __forceinline__ float half_float(uint16_t bits) {
+    float y;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(bits));
+    return y;
+}
 
 // `c + a·b` over four signed bytes.
 __device__ __forceinline__ int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
