@@ -111,3 +111,135 @@ fn float_kernel(weights: &FloatWeights, rows: u32) -> (Names, Shape) {
     let blocks = columns.div_ceil(FEW_COLUMNS) * rows.div_ceil(row_step);
     (names, Shape::line(blocks, THREADS).with_shared(2 * stage))
 }
+
+/// Quantized activations.
+#[derive(Debug, Clone, Copy)]
+pub struct Levels {
+    /// `[rows, depth]`: levels, or their lower digits.
+    pub low: At<i8>,
+    /// `[rows, depth]`: the upper digits of levels of 16 bits, else none.
+    pub high: At<i8>,
+    /// `[rows, depth / group]`.
+    pub scales: At<f32>,
+}
+
+/// A linear map of the profile `exact-int8`.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Weights {
+    /// `[columns, depth]`.
+    pub at: At<i8>,
+    /// `[columns, depth / group]`.
+    pub scales: At<f32>,
+    /// `[columns]`, or none.
+    pub bias: At<f32>,
+    /// Outputs of a row.
+    pub columns: u32,
+    /// Inputs of a row.
+    pub depth: u32,
+    /// Inputs of a group; it divides the depth.
+    pub group: u32,
+    /// Whether activations have 16 bits.
+    pub sixteen: bool,
+}
+
+/// Groups up to this length are quantized by a warp each, longer ones by a block.
+const SHORT_GROUP: u32 = 1024;
+/// Warps of a block that quantizes.
+const QUANTIZE_WARPS: u32 = 8;
+/// Threads of a block.
+const INT8_THREADS: u32 = 256;
+/// Positions that a warp multiplies at once.
+const MMA_STEP: u32 = 64;
+/// The most rows of digits that go by the kernels for few of them.
+const FEW_DIGITS: u32 = 64;
+/// Rows of digits and columns of a tile.
+const INT8_TILE: u32 = 128;
+
+/// Quantizes `x`, `[rows, depth]`, in groups, to 16 bits where `levels` has upper digits.
+pub fn quantize(x: At<f32>, (rows, depth, group): (u32, u32, u32), levels: &Levels) -> Vec<Launch> {
+    let Levels { low, high, scales } = *levels;
+    let groups = u64::from(rows) * u64::from(depth / group);
+    let (kernel, blocks) = if group <= SHORT_GROUP {
+        ("quantize_short", groups.div_ceil(u64::from(QUANTIZE_WARPS)))
+    } else {
+        ("quantize_long", groups)
+    };
+    if blocks == 0 {
+        return Vec::new();
+    }
+    let shape = Shape::line(blocks as u32, QUANTIZE_WARPS * 32);
+    vec![launch!(kernel, shape, x, low, high, scales, groups, group)]
+}
+
+/// `out = then(stored(t))`, `t` the scaled sums of the groups of levels · weights, from the bias on.
+pub fn linear_int8(weights: &Int8Weights, levels: &Levels, rows: u32, output: Output) -> Vec<Launch> {
+    let Int8Weights { at, scales, bias, columns, depth, group, .. } = *weights;
+    if rows == 0 || columns == 0 {
+        return Vec::new();
+    }
+    let Int8Kernel { kernel, shape, slots } = int8_kernel(weights, rows);
+    let Output { then, other, out } = output;
+    let Levels { low, high, scales: row_scales } = *levels;
+    let then = then.code();
+    vec![launch!(
+        kernel, shape, low, high, row_scales, at, scales, bias, other, out, rows, columns, depth, group,
+        then, slots
+    )]
+}
+
+struct Int8Kernel {
+    kernel: &'static str,
+    shape: Shape,
+    /// Groups whose sums a kernel for few rows has at once.
+    slots: u32,
+}
+
+fn int8_kernel(weights: &Int8Weights, rows: u32) -> Int8Kernel {
+    let Int8Weights { columns, depth, group, sixteen, .. } = *weights;
+    let is_whole = group == depth;
+    if !depth.is_multiple_of(16) || !(is_whole || group.is_multiple_of(MMA_STEP)) {
+        let blocks = (u64::from(rows) * u64::from(columns)).div_ceil(u64::from(INT8_THREADS));
+        return Int8Kernel {
+            kernel: "int8_plain",
+            shape: Shape::line(blocks as u32, INT8_THREADS),
+            slots: 0,
+        };
+    }
+    let digits = if sixteen { 2 } else { 1 };
+    if rows * digits <= FEW_DIGITS {
+        return few_int8(weights, rows * digits);
+    }
+    let (kernel, stage_depth) = match (is_whole, group.is_multiple_of(INT8_TILE), sixteen) {
+        (true, _, false) => ("int8_tile_whole", 128),
+        (true, _, true) => ("int8_tile_whole_digits", 128),
+        (false, true, false) => ("int8_tile_grouped", 128),
+        (false, true, true) => ("int8_tile_grouped_digits", 128),
+        (false, false, false) => ("int8_tile_short", 64),
+        (false, false, true) => ("int8_tile_short_digits", 64),
+    };
+    // Three stages, in whose place the results come, behind two sets of scales.
+    let (stages, results) = (3 * 2 * INT8_TILE * stage_depth, INT8_TILE / digits * (INT8_TILE + 4) * 4);
+    let blocks = (rows * digits).div_ceil(INT8_TILE) * columns.div_ceil(INT8_TILE);
+    let shape = Shape::line(blocks, INT8_THREADS).with_shared(2 * INT8_THREADS * 4 + stages.max(results));
+    Int8Kernel { kernel, shape, slots: 0 }
+}
+
+/// The kernel for few rows of digits.
+fn few_int8(weights: &Int8Weights, digits: u32) -> Int8Kernel {
+    let Int8Weights { columns, depth, group, sixteen, .. } = *weights;
+    let (kernel, row_tiles) = match (digits, sixteen) {
+        (0..=8, false) => ("int8_few_8", 1),
+        (0..=8, true) => ("int8_few_8_digits", 1),
+        (9..=16, false) => ("int8_few_16", 2),
+        (9..=16, true) => ("int8_few_16_digits", 2),
+        (_, false) => ("int8_few_32", 4),
+        (_, true) => ("int8_few_32_digits", 4),
+    };
+    // As `FewInt8` in the kernels: columns of a block, positions of a chunk.
+    let (block_columns, chunk) = if row_tiles == 4 { (32, 1024) } else { (16, 2048) };
+    // The groups that a chunk can have a part of.
+    let slots = (chunk / group + 2).min(depth / group);
+    let blocks = columns.div_ceil(block_columns) * digits.div_ceil(8 * row_tiles);
+    let shape = Shape::line(blocks, INT8_THREADS).with_shared(slots * block_columns * 8 * row_tiles * 4);
+    Int8Kernel { kernel, shape, slots }
+}

@@ -2,8 +2,9 @@
 
 use crate::support::{SEEDS, assert_same, at, at_mut, bytes_at, numbers, run, with_specials};
 use gainsay_arithmetic as arithmetic;
+use gainsay_arithmetic::int8::{self, ActivationBits, quantize_group, quantize_group16};
 use gainsay_arithmetic::store;
-use gainsay_cuda_launch::linear::{FloatWeights, Output, linear};
+use gainsay_cuda_launch::linear::{FloatWeights, Int8Weights, Levels, Output, linear, linear_int8, quantize};
 use gainsay_cuda_launch::{At, Format, Then};
 
 /// What follows a stored output, by the arithmetic.
@@ -106,6 +107,10 @@ impl<T: Copy + Default> Aligned<T> {
     fn get(&self) -> &[T] {
         &self.all[self.skip..]
     }
+
+    fn get_mut(&mut self) -> &mut [T] {
+        &mut self.all[self.skip..]
+    }
 }
 
 #[test]
@@ -155,4 +160,179 @@ fn what_is_not_finite_goes_through() {
             case.check(seed);
         }
     }
+}
+
+/// A linear map of levels and what it is applied to.
+struct Int8Case {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    group: usize,
+    bits: ActivationBits,
+    then: Then,
+    has_bias: bool,
+    x: Vec<f32>,
+    weights: Vec<i8>,
+}
+
+/// Levels on the host.
+struct HostLevels {
+    low: Aligned<i8>,
+    high: Aligned<i8>,
+    scales: Vec<f32>,
+}
+
+impl Int8Case {
+    fn new((rows, columns, depth): (usize, usize, usize), group: usize, bits: ActivationBits) -> Self {
+        let x = numbers(11, rows * depth);
+        let weights = numbers(14, columns * depth).iter().map(|w| (w * 63.9) as i8).collect();
+        Self { rows, columns, depth, group, bits, then: Then::Nothing, has_bias: false, x, weights }
+    }
+
+    fn followed_by(self, then: Then) -> Self {
+        Self { then, has_bias: true, ..self }
+    }
+
+    /// Levels by the arithmetic.
+    fn levels(&self) -> HostLevels {
+        let (mut low, mut high) = (vec![0; self.x.len()], vec![0; self.x.len()]);
+        let groups = self.x.chunks_exact(self.group);
+        let digits = low.chunks_exact_mut(self.group).zip(high.chunks_exact_mut(self.group));
+        let scales = groups.zip(digits).map(|(x, (low, high))| match self.bits {
+            ActivationBits::Eight => quantize_group(x, low),
+            ActivationBits::Sixteen => quantize_group16(x, high, low),
+        });
+        let scales = scales.map(store).collect();
+        HostLevels { low: Aligned::new(&low), high: Aligned::new(&high), scales }
+    }
+
+    /// Levels by the kernel.
+    fn quantized(&self, seed: u64) -> HostLevels {
+        let empty = vec![0x55; self.x.len()];
+        let mut levels = HostLevels {
+            low: Aligned::new(&empty),
+            high: Aligned::new(&empty),
+            scales: vec![0.0; self.x.len() / self.group],
+        };
+        let sizes = (self.rows as u32, self.depth as u32, self.group as u32);
+        let x = Aligned::new(&self.x);
+        run(quantize(at(x.get()), sizes, &self.at(&mut levels)), seed);
+        levels
+    }
+
+    fn at(&self, levels: &mut HostLevels) -> Levels {
+        let high = at_mut(levels.high.get_mut());
+        Levels {
+            low: at_mut(levels.low.get_mut()),
+            high: if self.bits == ActivationBits::Sixteen { high } else { At::none() },
+            scales: at_mut(&mut levels.scales),
+        }
+    }
+
+    /// Quantizes, checks, multiplies and checks.
+    #[track_caller]
+    fn check(&self, seed: u64) {
+        let Self { rows, columns, depth, group, bits, .. } = *self;
+        let (found, mut levels) = (self.quantized(seed), self.levels());
+        let what = format!("{rows} rows, {columns} columns, depth {depth} in {group}, {bits:?}");
+        assert!(found.low.get() == levels.low.get(), "{what}: levels");
+        assert!(
+            bits == ActivationBits::Eight || found.high.get() == levels.high.get(),
+            "{what}: upper digits"
+        );
+        assert_same(&found.scales, &levels.scales, &format!("{what}: scales"));
+
+        let (bias, other) = (numbers(12, columns), numbers(13, rows * columns));
+        let weights = Aligned::new(&self.weights);
+        let scales = numbers(15, columns * depth / group);
+        let mut out = vec![f32::NAN; rows * columns];
+        let map = Int8Weights {
+            at: at(weights.get()),
+            scales: at(&scales),
+            bias: if self.has_bias { at(&bias) } else { At::none() },
+            columns: columns as u32,
+            depth: depth as u32,
+            group: group as u32,
+            sixteen: bits == ActivationBits::Sixteen,
+        };
+        let output = Output { then: self.then, other: at(&other), out: at_mut(&mut out) };
+        let launches = linear_int8(&map, &self.at(&mut levels), rows as u32, output);
+        let what = format!("{what}, {:?}", launches[0].kernel);
+        run(launches, seed);
+        let results = self.x.chunks_exact(depth).flat_map(|x| {
+            let of_columns =
+                weights.get().chunks_exact(depth).zip(scales.chunks_exact(depth / group)).zip(&bias);
+            of_columns.map(move |((w, scales), &bias)| {
+                store(int8::linear(x, w, scales, group, bits, self.has_bias.then_some(bias)))
+            })
+        });
+        let expected: Vec<f32> =
+            results.zip(&other).map(|(y, &other)| followed(self.then, y, other)).collect();
+        assert_same(&out, &expected, &what);
+    }
+}
+
+const BITS: [ActivationBits; 2] = [ActivationBits::Eight, ActivationBits::Sixteen];
+
+#[test]
+fn few_rows_of_levels_are_multiplied() {
+    for (seed, bits) in (0..).zip(BITS) {
+        for rows in [1, 7, 13, 33] {
+            Int8Case::new((rows, 19, 400), 400, bits).followed_by(Then::Add).check(seed);
+            Int8Case::new((rows, 33, 2560), 128, bits).check(seed + 2);
+            Int8Case::new((rows, 5, 1344), 192, bits).followed_by(Then::Mul).check(seed + 4);
+        }
+    }
+    // A group that goes on over three chunks.
+    Int8Case::new((3, 17, 4400), 4400, ActivationBits::Eight).check(9);
+    Int8Case::new((2, 17, 7680), 3840, ActivationBits::Eight).check(10);
+}
+
+#[test]
+fn many_rows_of_levels_are_multiplied() {
+    for (seed, bits) in (0..).zip(BITS) {
+        Int8Case::new((67, 131, 400), 400, bits).followed_by(Then::Gelu).check(seed);
+        Int8Case::new((130, 70, 768), 128, bits).followed_by(Then::Add).check(seed + 2);
+        Int8Case::new((66, 129, 512), 256, bits).check(seed + 4);
+        Int8Case::new((65, 9, 576), 192, bits).check(seed + 6);
+        Int8Case::new((65, 9, 64), 64, bits).followed_by(Then::Silu).check(seed + 8);
+    }
+}
+
+#[test]
+fn levels_of_odd_groups_are_multiplied() {
+    for (seed, bits) in (0..).zip(BITS) {
+        for (depth, group) in [(1, 1), (35, 7), (96, 32), (1100, 1100), (1101, 1101), (2064, 1032)] {
+            Int8Case::new((5, 6, depth), group, bits).followed_by(Then::RoundBf16).check(seed);
+        }
+    }
+}
+
+#[test]
+fn groups_that_are_not_finite_or_tiny_become_zeros() {
+    for (seed, bits) in (0..).zip(BITS) {
+        for (rows, group) in [(4, 64), (70, 64), (4, 2048), (70, 2048), (4, 2047)] {
+            let mut case = Int8Case::new((rows, 6, group * 4), group, bits);
+            for (i, x) in case.x.chunks_exact_mut(group).enumerate() {
+                match i % 5 {
+                    0 => x[i % group] = f32::NAN,
+                    1 => x[group - 1] = f32::NEG_INFINITY,
+                    2 => x.iter_mut().for_each(|x| *x *= 1e-32),
+                    3 => x.fill(0.0),
+                    _ => x[0] = f32::MAX,
+                }
+            }
+            case.check(seed);
+        }
+    }
+}
+
+#[test]
+fn greatest_levels_do_not_overflow() {
+    // The greatest sum that a group may have, and its negative.
+    let mut case = Int8Case::new((2, 3, 131_056), 131_056, ActivationBits::Sixteen);
+    case.x.fill(1.0);
+    case.x[131_056..].fill(-1.0);
+    case.weights.fill(127);
+    case.check(0);
 }

@@ -1,0 +1,484 @@
+// Linear maps of the profile `exact-int8`: quantizing activations, and multiplying levels.
+//
+// Sums of a group are integers, exact in any order: only the scales that follow have one.
+#include "linear.cuh"
+
+// ---- Quantizing: rows of x in groups become levels, or two digits of them, and a scale for each group. ----
+
+struct Grid {
+    float factor, scale;
+    int limit;
+};
+
+// arithmetic::int8::Grid::from_greatest, of a magnitude's bits.
+__device__ __forceinline__ Grid grid_of(uint32_t greatest, bool sixteen) {
+    int limit = sixteen ? 32512 : 127;
+    if (greatest >= 0x7f800000u) return {0.0f, bits_float(CANONICAL_NAN), limit};
+    if (greatest < 0x0d800000u) return {0.0f, 0.0f, limit};
+    float amax = bits_float(greatest), most = from_int(limit);
+    return {divide_rn(most, amax), divide_rn(amax, most), limit};
+}
+
+// The level of x. Where the factor is 0 it is 0 whatever x is: a conversion of NaN gives 0.
+__device__ __forceinline__ int level_of(const Grid &grid, float x) {
+    int level = to_int(mul_rn(x, grid.factor));
+    return level > grid.limit ? grid.limit : level < -grid.limit ? -grid.limit : level;
+}
+
+__device__ __forceinline__ int low_digit(int level) { return ((level + 128) & 255) - 128; }
+
+__device__ __forceinline__ uint32_t magnitude_bits(float x) { return float_bits(x) & 0x7fffffffu; }
+
+__device__ __forceinline__ uint32_t greater(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+constexpr int WIDE_WARPS = 8;
+
+// The greatest of a warp's values, or of a block's.
+template <int WARPS>
+__device__ __forceinline__ uint32_t greatest_of(uint32_t value) {
+    for (int mask = 16; mask > 0; mask /= 2) value = greater(value, __shfl_xor_sync(ALL_LANES, value, mask));
+    if constexpr (WARPS > 1) {
+        __shared__ uint32_t all[WARPS];
+        if (threadIdx.x % 32 == 0) all[threadIdx.x / 32] = value;
+        __syncthreads();
+        for (int i = 0; i < WARPS; i++) value = greater(value, all[i]);
+    }
+    return value;
+}
+
+struct Levels {
+    int8_t *low, *high;
+    float *scales;
+};
+
+// A group by `WARPS` warps. `group` is the index of the group among all of all rows, `len` its length.
+template <int WARPS>
+__device__ __forceinline__ void quantize_group(const float *x, const Levels &levels, size_t group, uint32_t len) {
+    constexpr uint32_t THREADS = WARPS * 32;
+    uint32_t thread = threadIdx.x % THREADS;
+    size_t first = group * len;
+    bool fours = len % 4 == 0, sixteen = levels.high != nullptr;
+    uint32_t greatest = 0;
+    if (fours) {
+        for (uint32_t i = thread * 4; i < len; i += THREADS * 4) {
+            Piece piece = load_piece(x + first + i);
+            UNROLL for (int k = 0; k < 4; k++) greatest = greater(greatest, piece.words[k] & 0x7fffffffu);
+        }
+    } else {
+        for (uint32_t i = thread; i < len; i += THREADS) greatest = greater(greatest, magnitude_bits(x[first + i]));
+    }
+    Grid grid = grid_of(greatest_of<WARPS>(greatest), sixteen);
+    if (thread == 0) levels.scales[group] = grid.scale;
+    if (fours) {
+        for (uint32_t i = thread * 4; i < len; i += THREADS * 4) {
+            Piece piece = load_piece(x + first + i);
+            uint32_t low = 0, high = 0;
+            UNROLL for (int k = 0; k < 4; k++) {
+                int level = level_of(grid, bits_float(piece.words[k])), digit = low_digit(level);
+                low |= (static_cast<uint32_t>(digit) & 0xffu) << 8 * k;
+                high |= (static_cast<uint32_t>((level - digit) >> 8) & 0xffu) << 8 * k;
+            }
+            *reinterpret_cast<uint32_t *>(levels.low + first + i) = low;
+            if (sixteen) *reinterpret_cast<uint32_t *>(levels.high + first + i) = high;
+        }
+    } else {
+        for (uint32_t i = thread; i < len; i += THREADS) {
+            int level = level_of(grid, x[first + i]), digit = low_digit(level);
+            levels.low[first + i] = static_cast<int8_t>(digit);
+            if (sixteen) levels.high[first + i] = static_cast<int8_t>((level - digit) >> 8);
+        }
+    }
+}
+
+// Short groups: a warp each.
+KERNEL(quantize_short)(const float *x, int8_t *low, int8_t *high, float *scales, uint64_t groups, uint32_t len) {
+    uint64_t group = static_cast<uint64_t>(blockIdx.x) * WIDE_WARPS + threadIdx.x / 32;
+    if (group < groups) quantize_group<1>(x, {low, high, scales}, group, len);
+}
+EXPORT(quantize_short)
+
+// Long ones: a block each.
+KERNEL(quantize_long)(const float *x, int8_t *low, int8_t *high, float *scales, uint64_t groups, uint32_t len) {
+    if (blockIdx.x < groups) quantize_group<WIDE_WARPS>(x, {low, high, scales}, blockIdx.x, len);
+}
+EXPORT(quantize_long)
+
+// ---- Multiplying: out = then(stored(t)), t = fma(f32(sum of a group), its scales' product, t) over the groups from the bias on.
+
+// A map and the levels that it is applied to: low and high [rows][depth], weights [columns][depth], scales [rows][groups] and
+// [columns][groups].
+struct Int8Map {
+    const int8_t *low, *high;
+    const float *scales;
+    const int8_t *weights;
+    const float *weight_scales, *bias;
+    uint32_t depth, group;
+    Output output;
+
+    __device__ __forceinline__ float first(size_t column) const { return bias == nullptr ? 0.0f : bias[column]; }
+};
+
+// The next `t`; `high` is read with levels of 16 bits alone.
+template <bool SIXTEEN>
+__device__ __forceinline__ float add_group(float t, int low, int high, float row_scale, float column_scale) {
+    float sum = from_int(low);
+    if constexpr (SIXTEEN) sum = fma_rn(from_int(high), 256.0f, sum);
+    return fma_rn(sum, mul_rn(row_scale, column_scale), t);
+}
+
+// Which lane of a warp has what in `mma_s8`: rows of a and columns of b `QUARTER`, and further rows; four positions of a
+// sixteen `PART`. Positions of a step of 64 may be permuted at will where a and b are alike: a lane's are 16 in a row, which
+// are two words of each of two multiplications.
+constexpr int MMA_STEP = 64;
+__device__ __forceinline__ int quarter_of(int lane) { return lane / 4; }
+__device__ __forceinline__ int part_of(int lane) { return lane % 4; }
+
+// `sums += a · b` over a step; `a` are pieces of rows `quarter` and `quarter + 8`.
+__device__ __forceinline__ void multiply_step(int (&sums)[4], const Piece (&a)[2], const Piece &b) {
+    UNROLL for (int half = 0; half < 2; half++) {
+        uint32_t of_a[4] = {a[0].words[2 * half], a[1].words[2 * half], a[0].words[2 * half + 1], a[1].words[2 * half + 1]};
+        uint32_t of_b[2] = {b.words[2 * half], b.words[2 * half + 1]};
+        mma_s8(sums, of_a, of_b);
+    }
+}
+
+// ---- Few rows: as fast as the weights come. ----
+//
+// The weights are a's rows, so that eight rows of levels are a whole multiplication. The warps of a block share its columns
+// and divide the depth; the groups' sums meet in shared memory. Weights go from memory to registers, those of the next
+// chunk while this one's sums are scaled.
+constexpr int FEW_WARPS = 8, FEW_THREADS = FEW_WARPS * 32;
+
+template <int COLUMN_TILES, int ROW_TILES, int STEPS, bool SIXTEEN>
+struct FewInt8 {
+    static constexpr int COLUMNS = 16 * COLUMN_TILES;
+    // Rows of digits, and of levels.
+    static constexpr int DIGITS = 8 * ROW_TILES, ROWS = SIXTEEN ? DIGITS / 2 : DIGITS;
+    static constexpr int SPAN = STEPS * MMA_STEP, CHUNK = FEW_WARPS * SPAN;
+    static constexpr int RESULTS = COLUMNS * ROWS, OF_THREAD = (RESULTS + FEW_THREADS - 1) / FEW_THREADS;
+
+    const Int8Map &map;
+    // [slots][COLUMNS][DIGITS]
+    int *sums;
+    uint32_t slots;
+    size_t first_row, first_column;
+    int lane, warp;
+
+    struct Operands {
+        Piece weights[STEPS][COLUMN_TILES][2], levels[STEPS][ROW_TILES];
+    };
+
+    __device__ __forceinline__ uint32_t position(uint32_t chunk, int step) const {
+        return chunk + warp * SPAN + step * MMA_STEP;
+    }
+
+    __device__ __forceinline__ void load(uint32_t chunk, Operands &to) const {
+        UNROLL for (int step = 0; step < STEPS; step++) {
+            uint32_t k = position(chunk, step) + part_of(lane) * 16;
+            UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
+                UNROLL for (int half = 0; half < 2; half++) {
+                    size_t column = first_column + tile * 16 + half * 8 + quarter_of(lane);
+                    bool valid = k < map.depth && column < map.output.columns;
+                    to.weights[step][tile][half] = valid ? load_piece(map.weights + column * map.depth + k) : Piece{};
+                }
+            UNROLL for (int tile = 0; tile < ROW_TILES; tile++) {
+                int digit = tile * 8 + quarter_of(lane);
+                size_t row = first_row + digit % ROWS;
+                bool valid = k < map.depth && row < map.output.rows;
+                const int8_t *digits = digit < ROWS ? map.low : map.high;
+                to.levels[step][tile] = valid ? load_piece(digits + row * map.depth + k) : Piece{};
+            }
+        }
+    }
+
+    __device__ __forceinline__ int *slot_of(uint32_t group) const { return sums + group % slots * (COLUMNS * DIGITS); }
+
+    __device__ __forceinline__ void give(uint32_t group, int (&of)[COLUMN_TILES][ROW_TILES][4]) const {
+        int *slot = slot_of(group);
+        UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+            UNROLL for (int row = 0; row < ROW_TILES; row++)
+                UNROLL for (int i = 0; i < 4; i++) {
+                    int c = column * 16 + i / 2 * 8 + quarter_of(lane), r = row * 8 + part_of(lane) * 2 + i % 2;
+                    atomicAdd(slot + c * DIGITS + r, of[column][row][i]);
+                    of[column][row][i] = 0;
+                }
+    }
+
+    __device__ __forceinline__ void multiply(uint32_t chunk, const Operands &operands) const {
+        int of[COLUMN_TILES][ROW_TILES][4] = {};
+        UNROLL for (int step = 0; step < STEPS; step++) {
+            UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+                UNROLL for (int row = 0; row < ROW_TILES; row++)
+                    multiply_step(of[column][row], operands.weights[step][column], operands.levels[step][row]);
+            uint32_t k = position(chunk, step), next = k + MMA_STEP;
+            if (k < map.depth && (step + 1 == STEPS || next % map.group == 0 || next >= map.depth)) give(k / map.group, of);
+        }
+    }
+
+    // Goes on with this thread's results over groups that are complete, and empties what held their sums.
+    __device__ __forceinline__ void scale(uint32_t from, uint32_t to, uint32_t groups, float (&totals)[OF_THREAD]) const {
+        UNROLL for (int i = 0; i < OF_THREAD; i++) {
+            int result = static_cast<int>(threadIdx.x) + i * FEW_THREADS;
+            if (RESULTS % FEW_THREADS != 0 && result >= RESULTS) continue;
+            int column = result / ROWS, row = result % ROWS;
+            if (first_column + column >= map.output.columns || first_row + row >= map.output.rows) continue;
+            const float *row_scales = map.scales + (first_row + row) * groups;
+            const float *column_scales = map.weight_scales + (first_column + column) * groups;
+            float total = totals[i];
+            for (uint32_t group = from; group < to; group++) {
+                int *sum = slot_of(group) + column * DIGITS + row;
+                int low = sum[0], high = SIXTEEN ? sum[DIGITS - ROWS] : 0;
+                sum[0] = 0;
+                if (SIXTEEN) sum[DIGITS - ROWS] = 0;
+                total = add_group<SIXTEEN>(total, low, high, row_scales[group], column_scales[group]);
+            }
+            totals[i] = total;
+        }
+    }
+
+    __device__ __forceinline__ void run() const {
+        uint32_t groups = map.depth / map.group, done = 0;
+        float totals[OF_THREAD];
+        UNROLL for (int i = 0; i < OF_THREAD; i++) {
+            size_t column = first_column + (threadIdx.x + i * FEW_THREADS) / ROWS;
+            totals[i] = column < map.output.columns ? map.first(column) : 0.0f;
+        }
+        for (uint32_t i = threadIdx.x; i < slots * COLUMNS * DIGITS; i += FEW_THREADS) sums[i] = 0;
+        Operands operands;
+        load(0, operands);
+        __syncthreads();
+        for (uint32_t chunk = 0; chunk < map.depth; chunk += CHUNK) {
+            multiply(chunk, operands);
+            load(chunk + CHUNK, operands);
+            __syncthreads();
+            uint32_t complete = chunk + CHUNK < map.depth ? (chunk + CHUNK) / map.group : groups;
+            scale(done, complete, groups, totals);
+            done = complete;
+            __syncthreads();
+        }
+        UNROLL for (int i = 0; i < OF_THREAD; i++) {
+            uint32_t result = threadIdx.x + i * FEW_THREADS;
+            size_t column = first_column + result / ROWS, row = first_row + result % ROWS;
+            if (result < RESULTS && column < map.output.columns && row < map.output.rows)
+                map.output.write(row, column, totals[i]);
+        }
+    }
+};
+
+template <typename Few>
+__device__ __forceinline__ void int8_few(const Int8Map &map, uint32_t slots) {
+    DYNAMIC_SHARED(int, sums);
+    uint32_t row_groups = (map.output.rows + Few::ROWS - 1) / Few::ROWS;
+    size_t first_row = static_cast<size_t>(blockIdx.x % row_groups) * Few::ROWS;
+    size_t first_column = static_cast<size_t>(blockIdx.x / row_groups) * Few::COLUMNS;
+    Few{map, sums, slots, first_row, first_column, static_cast<int>(threadIdx.x % 32), static_cast<int>(threadIdx.x / 32)}.run();
+}
+
+// ---- Many rows: tiles of 128 rows of digits × 128 columns. ----
+//
+// Eight warps have 64 × 32 each; levels and weights come in stages of `DEPTH` positions, which divide a group or are part of
+// a row's only one. With levels of 16 bits, half the rows of a tile are upper digits.
+constexpr int TILE = 128, TILE_THREADS = 256, TILE_STAGES = 3;
+constexpr int ROW_TILES = 4, COLUMN_TILES = 4;
+
+template <bool SIXTEEN, bool GROUPED, int DEPTH>
+struct TileInt8 {
+    static constexpr int ROWS = SIXTEEN ? TILE / 2 : TILE;
+    // Tiles of a warp that hold different rows.
+    static constexpr int LEVEL_TILES = SIXTEEN ? ROW_TILES / 2 : ROW_TILES;
+    static constexpr int PIECES = DEPTH / 16, STAGE_BYTES = 2 * TILE * DEPTH;
+    // Floats from a row of results to the next: what a warp writes at once is in different banks.
+    static constexpr int RESULT_STRIDE = TILE + 4;
+
+    const Int8Map &map;
+    unsigned char *stages;
+    // Scales of the rows and columns, of a group and of the next: [2][2 · TILE].
+    float *scales;
+    size_t first_row, first_column;
+    int thread, lane, warp;
+
+    using Sums = int[ROW_TILES][COLUMN_TILES][4];
+    using Totals = float[LEVEL_TILES][COLUMN_TILES][4];
+
+    // Where a piece of a row is: two rows in a row are in different banks.
+    static __device__ __forceinline__ int placed(int row, int piece) {
+        return row * DEPTH + (DEPTH == 128 ? piece ^ (row % 2 * 4) : piece) * 16;
+    }
+
+    __device__ __forceinline__ void copy(uint32_t step) const {
+        unsigned char *to = stages + step % TILE_STAGES * STAGE_BYTES;
+        UNROLL for (int i = 0; i < TILE * PIECES / TILE_THREADS; i++) {
+            int index = i * TILE_THREADS + thread, piece = index % PIECES, line = index / PIECES;
+            uint32_t k = step * DEPTH + piece * 16;
+            // Rows of a warp's half: lower digits, then upper ones.
+            bool upper = SIXTEEN && line % 64 >= 32;
+            size_t row = first_row + (SIXTEEN ? line / 64 * 32 + line % 32 : line), column = first_column + line;
+            const int8_t *digits = upper ? map.high : map.low;
+            copy16(to + placed(line, piece), digits + row * map.depth + k, row < map.output.rows && k < map.depth);
+            copy16(to + TILE * DEPTH + placed(line, piece), map.weights + column * map.depth + k,
+                   column < map.output.columns && k < map.depth);
+        }
+    }
+
+    __device__ __forceinline__ int warp_line() const { return warp / 4 * 64; }
+    __device__ __forceinline__ int warp_row() const { return SIXTEEN ? warp / 4 * 32 : warp / 4 * 64; }
+    __device__ __forceinline__ int warp_column() const { return warp % 4 * 32; }
+
+    __device__ __forceinline__ void multiply(uint32_t step, Sums &sums) const {
+        const unsigned char *a = stages + step % TILE_STAGES * STAGE_BYTES, *b = a + TILE * DEPTH;
+        UNROLL for (int part = 0; part < DEPTH / MMA_STEP; part++) {
+            int piece = part * 4 + part_of(lane);
+            Piece weights[COLUMN_TILES];
+            UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
+                weights[tile] = load_piece(b + placed(warp_column() + tile * 8 + quarter_of(lane), piece));
+            UNROLL for (int tile = 0; tile < ROW_TILES; tile++) {
+                int line = warp_line() + tile * 16 + quarter_of(lane);
+                Piece levels[2] = {load_piece(a + placed(line, piece)), load_piece(a + placed(line + 8, piece))};
+                UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+                    multiply_step(sums[tile][column], levels, weights[column]);
+            }
+        }
+    }
+
+    // The scale that this thread brings for all: of a row or of a column.
+    __device__ __forceinline__ float scale_of(uint32_t group, uint32_t groups) const {
+        size_t index = thread < TILE ? first_row + thread : first_column + thread - TILE;
+        bool valid = group < groups && (thread < TILE ? thread < ROWS && index < map.output.rows : index < map.output.columns);
+        return valid ? (thread < TILE ? map.scales : map.weight_scales)[index * groups + group] : 0.0f;
+    }
+
+    __device__ __forceinline__ void begin(Totals &totals) const {
+        UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
+            UNROLL for (int i = 0; i < 2; i++) {
+                size_t column = first_column + warp_column() + tile * 8 + part_of(lane) * 2 + i;
+                float bias = column < map.output.columns ? map.first(column) : 0.0f;
+                UNROLL for (int row = 0; row < LEVEL_TILES; row++) totals[row][tile][i] = totals[row][tile][i + 2] = bias;
+            }
+    }
+
+    __device__ __forceinline__ void scale(const float *of_group, Sums &sums, Totals &totals) const {
+        UNROLL for (int tile = 0; tile < LEVEL_TILES; tile++)
+            UNROLL for (int half = 0; half < 2; half++) {
+                float row_scale = of_group[warp_row() + tile * 16 + half * 8 + quarter_of(lane)];
+                UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+                    UNROLL for (int i = 0; i < 2; i++) {
+                        float column_scale = of_group[TILE + warp_column() + column * 8 + part_of(lane) * 2 + i];
+                        float &total = totals[tile][column][half * 2 + i];
+                        int &low = sums[tile][column][half * 2 + i], &high = sums[ROW_TILES - LEVEL_TILES + tile][column][half * 2 + i];
+                        total = add_group<SIXTEEN>(total, low, high, row_scale, column_scale);
+                        low = high = 0;
+                    }
+            }
+    }
+
+    // Results go through shared memory, so that rows are written in one go.
+    __device__ __forceinline__ void write(const Totals &totals) const {
+        auto results = reinterpret_cast<float *>(stages);
+        __syncthreads();
+        UNROLL for (int tile = 0; tile < LEVEL_TILES; tile++)
+            UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+                UNROLL for (int half = 0; half < 2; half++) {
+                    int row = warp_row() + tile * 16 + half * 8 + quarter_of(lane);
+                    float *to = results + row * RESULT_STRIDE + warp_column() + column * 8 + part_of(lane) * 2;
+                    *reinterpret_cast<float2 *>(to) = make_float2(totals[tile][column][half * 2], totals[tile][column][half * 2 + 1]);
+                }
+        __syncthreads();
+        ROLL for (int index = thread; index < ROWS * TILE; index += TILE_THREADS) {
+            size_t row = first_row + index / TILE, column = first_column + index % TILE;
+            if (row < map.output.rows && column < map.output.columns)
+                map.output.write(row, column, results[index / TILE * RESULT_STRIDE + index % TILE]);
+        }
+    }
+
+    __device__ __forceinline__ void run() const {
+        uint32_t groups = map.depth / map.group, steps = (map.depth + DEPTH - 1) / DEPTH, steps_of_group = map.group / DEPTH;
+        Sums sums = {};
+        Totals totals;
+        if constexpr (GROUPED) begin(totals);
+        float next_scale = scale_of(0, groups);
+        UNROLL for (uint32_t step = 0; step + 1 < TILE_STAGES; step++) {
+            if (step < steps) copy(step);
+            copies_end();
+        }
+        uint32_t group = 0, left = steps_of_group;
+        if constexpr (!GROUPED) scales[thread] = next_scale;
+        for (uint32_t step = 0; step < steps; step++) {
+            if (GROUPED && left == steps_of_group) {
+                scales[group % 2 * TILE_THREADS + thread] = next_scale;
+                next_scale = scale_of(group + 1, groups);
+            }
+            copies_wait<TILE_STAGES - 2>();
+            __syncthreads();
+            if (step + TILE_STAGES - 1 < steps) copy(step + TILE_STAGES - 1);
+            copies_end();
+            multiply(step, sums);
+            if (GROUPED && --left == 0) {
+                scale(scales + group % 2 * TILE_THREADS, sums, totals);
+                group++;
+                left = steps_of_group;
+            }
+        }
+        if constexpr (!GROUPED) {
+            begin(totals);
+            scale(scales, sums, totals);
+        }
+        write(totals);
+    }
+};
+
+template <typename Tile>
+__device__ __forceinline__ void int8_tile(const Int8Map &map, uint32_t) {
+    DYNAMIC_SHARED(float, shared);
+    uint32_t across = (map.output.columns + TILE - 1) / TILE;
+    size_t first_row = static_cast<size_t>(blockIdx.x / across) * Tile::ROWS;
+    size_t first_column = static_cast<size_t>(blockIdx.x % across) * TILE;
+    int thread = static_cast<int>(threadIdx.x);
+    auto stages = reinterpret_cast<unsigned char *>(shared + 2 * TILE_THREADS);
+    Tile{map, stages, shared, first_row, first_column, thread, thread % 32, thread / 32}.run();
+}
+
+// ---- Any sizes: a thread for each result. ----
+__device__ __forceinline__ void plain_result(const Int8Map &map, uint32_t) {
+    size_t index = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    size_t row = index / map.output.columns, column = index % map.output.columns;
+    if (row >= map.output.rows) return;
+    uint32_t groups = map.depth / map.group;
+    const int8_t *weights = map.weights + column * map.depth, *low = map.low + row * map.depth;
+    const int8_t *high = map.high == nullptr ? nullptr : map.high + row * map.depth;
+    float total = map.first(column);
+    for (uint32_t group = 0; group < groups; group++) {
+        int low_sum = 0, high_sum = 0;
+        for (uint32_t k = group * map.group; k < (group + 1) * map.group; k++) {
+            low_sum += low[k] * weights[k];
+            if (high != nullptr) high_sum += high[k] * weights[k];
+        }
+        float row_scale = map.scales[row * groups + group], column_scale = map.weight_scales[column * groups + group];
+        total = high == nullptr ? add_group<false>(total, low_sum, 0, row_scale, column_scale)
+                                : add_group<true>(total, low_sum, high_sum, row_scale, column_scale);
+    }
+    map.output.write(row, column, total);
+}
+
+#define INT8(name, blocks, ...)                                                                                               \
+    KERNEL_BOUNDS(name, 256, blocks)(const int8_t *low, const int8_t *high, const float *scales, const int8_t *weights,       \
+                                     const float *weight_scales, const float *bias, const float *other, float *out,          \
+                                     uint32_t rows, uint32_t columns, uint32_t depth, uint32_t group, int then,              \
+                                     uint32_t slots) {                                                                       \
+        __VA_ARGS__(Int8Map{low, high, scales, weights, weight_scales, bias, depth, group, {other, out, rows, columns, then}}, \
+                    slots);                                                                                                  \
+    }                                                                                                                        \
+    EXPORT(name)
+
+INT8(int8_few_8, 3, int8_few<FewInt8<1, 1, 4, false>>)
+INT8(int8_few_16, 2, int8_few<FewInt8<1, 2, 4, false>>)
+INT8(int8_few_32, 2, int8_few<FewInt8<2, 4, 2, false>>)
+INT8(int8_few_8_digits, 3, int8_few<FewInt8<1, 1, 4, true>>)
+INT8(int8_few_16_digits, 2, int8_few<FewInt8<1, 2, 4, true>>)
+INT8(int8_few_32_digits, 2, int8_few<FewInt8<2, 4, 2, true>>)
+INT8(int8_tile_whole, 2, int8_tile<TileInt8<false, false, 128>>)
+INT8(int8_tile_grouped, 1, int8_tile<TileInt8<false, true, 128>>)
+INT8(int8_tile_short, 1, int8_tile<TileInt8<false, true, 64>>)
+INT8(int8_tile_whole_digits, 2, int8_tile<TileInt8<true, false, 128>>)
+INT8(int8_tile_grouped_digits, 1, int8_tile<TileInt8<true, true, 128>>)
+INT8(int8_tile_short_digits, 1, int8_tile<TileInt8<true, true, 64>>)
+INT8(int8_plain, 1, plain_result)
