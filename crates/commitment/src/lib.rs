@@ -25,5 +25,8 @@ pub use hash::{
     PartyId, TensorCommitment, TraceNode, TraceRoot,
 };
 pub use signature::{SecretKey, Signature, SignatureError, Signed};
-pub use tensor::{NodeAddress, NodeHash, Opening, TensorHasher, TensorTree, TreeError, TreeShape};
+pub use tensor::{
+    NodeAddress, NodeHash, Opening, SubtreeError, SubtreeHasher, TensorHasher, TensorTree, TreeError,
+    TreeShape, subtree_heights,
+};
 pub use trace::{TraceError, TraceTree, trace_root};

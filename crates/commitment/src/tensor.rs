@@ -11,10 +11,12 @@
 
 mod build;
 mod shape;
+mod subtrees;
 mod verify;
 
 pub use build::{TensorHasher, TensorTree};
 pub use shape::{NodeAddress, REVEAL_LEVELS, TreeShape};
+pub use subtrees::{SubtreeError, SubtreeHasher, subtree_heights};
 pub use verify::{NodeHash, Opening, TreeError, verify_children, verify_chunk, verify_opening};
 
 use crate::hash::{ChainingValue, TensorCommitment};

@@ -4,5 +4,6 @@ mod encoding;
 mod golden;
 mod sample;
 mod signature;
+mod subtrees;
 mod tensor;
 mod trace;
