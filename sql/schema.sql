@@ -239,7 +239,8 @@ create index jobs_of_submitter_idx on jobs (submitter_id, job_id desc);
 create index jobs_undecided_idx on jobs (submitter_id) where decided_ms is null;
 create index jobs_undecided_of_model_idx on jobs (model_id) where decided_ms is null;
 
--- Owners whose claim on the job was rejected: none of their workers gets it again.
+-- Owners whose claim on the job was rejected, or who said that it is too large for them: none of their workers gets it
+-- again.
 create table job_exclusions (
     job_id uuid not null,
     owner_id uuid not null,
@@ -266,7 +267,7 @@ create table leases (
     constraint leases_job_id_fkey foreign key (job_id) references jobs (job_id),
     constraint leases_worker_id_fkey foreign key (worker_id) references workers (worker_id),
     constraint leases_owner_id_fkey foreign key (owner_id) references owners (owner_id),
-    constraint leases_state check (state in ('held', 'claimed', 'lost', 'voided')),
+    constraint leases_state check (state in ('held', 'claimed', 'lost', 'returned', 'voided')),
     constraint leases_stake_not_negative check (stake >= 0),
     constraint leases_expires_in_time check (expires_ms <= deadline_ms),
     constraint leases_ended check ((state = 'held') = (ended_ms is null))

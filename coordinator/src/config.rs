@@ -290,6 +290,7 @@ fn visit_parameters(p: &mut Parameters, visitor: &mut impl Visitor) {
     visitor.value("opener_refund_cap_ppm", &mut p.opener_refund_cap_ppm);
     visitor.value("forfeit_to_worker_ppm", &mut p.forfeit_to_worker_ppm);
     visitor.value("attempts", &mut p.attempts);
+    visitor.value("lease_attempts", &mut p.lease_attempts);
     visitor.value("window_ms", &mut p.window_ms);
     visitor.value("worker_allowance_ms", &mut p.worker_allowance_ms);
     visitor.value("challenger_allowance_ms", &mut p.challenger_allowance_ms);

@@ -20,6 +20,10 @@ pub(crate) fn line(event: &Event) -> Option<String> {
         EventKind::LeaseLost { job, worker, fee, .. } => {
             format!("lease    {} lost job {} and pays {}", worker.name, short(job), credits(*fee))
         }
+        EventKind::LeaseReturned { job, worker, reason, fee, .. } => {
+            let (job, fee) = (short(job), credits(*fee));
+            format!("lease    {} hands job {job} back ({reason}) and pays {fee}", worker.name)
+        }
         EventKind::DisputeOpened { dispute, claim, challenger, worker, layer, bond, .. } => format!(
             "{}  0. {} disputes layer {layer} of claim {} by {} (bond {})",
             short(dispute),

@@ -275,6 +275,9 @@ impl Log {
                 EventKind::ClaimFinalized { claim, .. } => log.finalized.push(claim),
                 EventKind::ClaimRejected { claim, .. } => log.rejected.push(claim),
                 EventKind::WorkerSuspended { worker, .. } => log.suspended.push(worker.name),
+                EventKind::LeaseReturned { worker, fee, .. } => {
+                    *log.fees.entry(owner_of(&worker.name)).or_default() += fee;
+                }
                 EventKind::LeaseLost { worker, fee, .. } => {
                     *log.fees.entry(owner_of(&worker.name)).or_default() += fee;
                     log.lost_leases.push(worker.name);

@@ -99,7 +99,7 @@ impl App {
         let lease = lease.ok_or(AppError::UnknownLease(id))?;
         match lease.state {
             LeaseState::Held => self.accept(work, arrived, &worker, &job, &lease).await,
-            LeaseState::Lost | LeaseState::Voided => Err(AppError::LeaseOver(id)),
+            LeaseState::Lost | LeaseState::Returned | LeaseState::Voided => Err(AppError::LeaseOver(id)),
             LeaseState::Claimed => self.receive_again(work, claim, signed, &job).await,
         }
     }

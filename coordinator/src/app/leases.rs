@@ -1,23 +1,23 @@
-//! Leases: work handed to workers, kept by heartbeats, lost by silence.
+//! Leases: work handed to workers, kept by heartbeats.
 
 use std::time::Duration;
 
 use gainsay_commitment::{ModelId, PartyId};
 use gainsay_protocol::ledger as rules;
-use gainsay_protocol::lifecycle::{JobEvent, JobState, job_transition, lease_ms};
-use gainsay_protocol::{JobId, LeaseId, ServiceTime};
+use gainsay_protocol::lifecycle::{JobEvent, job_transition, lease_ms};
+use gainsay_protocol::{LeaseId, ServiceTime};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::jobs::{LOOK_AGAIN, decode_job};
 use super::money::require_free;
-use super::work::{About, Each, Work, retrying};
+use super::work::{About, Work, retrying};
 use super::{App, AppError, AppResult, LeaseGrant};
 use crate::bus::Topic;
+use crate::store;
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
 use crate::store::parties::{self, Agent};
-use crate::store::{self, clock};
 
 /// What a look at the queue does where another transaction has the worker locked.
 #[derive(Debug, Clone, Copy)]
@@ -89,8 +89,11 @@ impl App {
             return Err(AppError::LimitReached { what: "leases held at a time", limit });
         }
         self.require_defence(&mut work, worker).await?;
+        // Whoever has lost a job, or handed it back, may have it again once others had the time to take it.
+        let now = work.now().await?;
+        let paused = ServiceTime(now.0.saturating_sub_unsigned(self.config().parameters.lease_ms));
         for model in models {
-            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner).await? {
+            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner, paused).await? {
                 return self.grant(work, &agent, job).await.map(Some);
             }
         }
@@ -111,11 +114,13 @@ impl App {
             owner: worker.owner,
             state: LeaseState::Held,
             stake,
+            leased: now,
             expires: now.plus(parameters.heartbeat_ms).min(deadline),
             deadline,
+            ended: None,
         };
         let next = job_transition(job.state, JobEvent::Leased).expect("a job in the queue can be leased");
-        leases::insert(&mut work.tx, &lease, now).await?;
+        leases::insert(&mut work.tx, &lease).await?;
         jobs::set_state(&mut work.tx, job.id, next).await?;
         require_free(&mut work.tx, worker.owner, stake).await?;
         let about = About::job(job.id).party(worker.key);
@@ -151,48 +156,5 @@ impl App {
         leases::extend(&mut work.tx, &stored, expires).await?;
         work.finish().await?;
         Ok((expires, stored.deadline))
-    }
-
-    /// Takes jobs back from workers whose leases have expired. How many; as many as a batch holds means that there
-    /// may be more.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn reclaim_leases(&self) -> AppResult<usize> {
-        let mut conn = self.connection().await?;
-        let now = clock::now(&mut conn).await?;
-        let expired = leases::expired(&mut conn, now, self.config().limits.reconcile_batch).await?;
-        drop(conn);
-        let mut each = Each::default();
-        for (lease, job, worker) in &expired {
-            each.note(retrying(|| self.lose_lease(*lease, *job, *worker)).await);
-        }
-        each.count()
-    }
-
-    async fn lose_lease(&self, lease: LeaseId, job: JobId, worker: PartyId) -> AppResult<usize> {
-        let mut work = Work::begin(self).await?;
-        parties::lock_worker(&mut work.tx, worker).await?;
-        let Some(job) = jobs::lock(&mut work.tx, job).await? else { return Ok(0) };
-        let Some(lease) = leases::lock(&mut work.tx, lease).await? else { return Ok(0) };
-        let now = work.now().await?;
-        // Looked up without locks: a heartbeat, a claim or another coordinator may have come first.
-        if lease.state != LeaseState::Held || now < lease.expires {
-            return Ok(0);
-        }
-        let next = job_transition(job.state, JobEvent::LeaseLost).expect("a leased job can lose its lease");
-        assert_eq!(next, JobState::Submitted, "a lost lease puts its job back into the queue");
-        leases::end(&mut work.tx, &lease, LeaseState::Lost, now).await?;
-        jobs::requeue(&mut work.tx, job.id, now).await?;
-        let about = About::job(job.id).party(worker);
-        // The stake may have been locked when it was smaller than today's fee.
-        let mut parameters = self.config().parameters.clone();
-        parameters.lost_lease_fee = parameters.lost_lease_fee.min(lease.stake);
-        work.post(about, rules::lose_lease(lease.owner, lease.stake, &parameters));
-        let details = json!({ "lease": lease.id.to_string(), "fee": parameters.lost_lease_fee.0 });
-        work.event("lease_lost", about, details);
-        work.wake(Topic::Queue);
-        work.wake(Topic::Job(job.id));
-        work.finish().await.map(|()| 1)
     }
 }

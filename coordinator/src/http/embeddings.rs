@@ -87,7 +87,7 @@ async fn answers(state: &HttpState, owner: OwnerId, jobs: Vec<JobView>) -> Resul
         let job = waited.ok_or_else(|| going_on(&ids))?;
         if matches!(job.state, JobState::Refunded | JobState::Voided) {
             let sentence = if job.state == JobState::Refunded {
-                "No attempt at this job stood; its price was refunded"
+                "No worker could answer this job, or no answer stood; its price was refunded"
             } else {
                 "The model's arithmetic was withdrawn; the price was refunded (GET /v1/voids says why)"
             };

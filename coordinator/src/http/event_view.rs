@@ -95,6 +95,13 @@ async fn translate(state: &HttpState, event: &Event) -> Result<Option<EventKind>
             worker: names::party(state, row.party()?, Role::Worker).await?,
             fee: row.number("fee")?,
         },
+        "lease_returned" => EventKind::LeaseReturned {
+            job: row.job()?,
+            lease: row.parsed::<LeaseId>("lease")?,
+            worker: names::party(state, row.party()?, Role::Worker).await?,
+            reason: row.text("reason")?.to_owned(),
+            fee: row.number("fee")?,
+        },
         "claim_posted" => claim_posted(state, &row).await?,
         "claim_finalized" => EventKind::ClaimFinalized {
             job: row.job()?,

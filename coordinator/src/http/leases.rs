@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json};
 use gainsay_api::ErrorCode;
-use gainsay_api::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases, Streamed};
+use gainsay_api::leases::{
+    Heartbeat, LeaseQuery, LeaseRequest, LeaseReturned, Leases, ReturnLease, ReturnReason, Streamed,
+};
 use gainsay_api::limits::{MAX_HELD_LEASES, MAX_JSON_BYTES, MAX_LEASE_MODELS, MAX_TOKENS_BYTES};
 use gainsay_api::schema;
 use gainsay_commitment::{ModelId, PartyId};
@@ -15,7 +17,7 @@ use super::auth::{Signed, Worker};
 use super::error::ApiError;
 use super::state::HttpState;
 use super::{body, request, views};
-use crate::app::{App, AppResult, LeaseGrant};
+use crate::app::{App, AppResult, GivenUp, LeaseGrant};
 
 /// Leases given by one request.
 const MAX_LEASES: u32 = 64;
@@ -121,4 +123,24 @@ pub(super) async fn heartbeat(
     let (expires, deadline) =
         state.call(move |app| async move { app.heartbeat(worker, lease).await }).await?;
     Ok(Json(Heartbeat { heartbeat_by_ms: expires.0, expires_at_ms: deadline.0 }))
+}
+
+/// `POST /v1/leases/{id}/return`.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/return", operation_id = "return_lease", tag = "work",
+    summary = "Give up a lease on a job that the worker cannot run",
+    params(("id" = schema::LeaseId, Path, description = "The lease")),
+    request_body = ReturnLease,
+    responses((status = 200, description = "What it cost. The same again changes nothing", body = LeaseReturned)),
+)]
+pub(super) async fn give_back(
+    request: HttpRequest,
+    signed: Signed<Worker, MAX_JSON_BYTES>,
+    state: Data<HttpState>,
+) -> Result<Json<LeaseReturned>, ApiError> {
+    let (worker, lease): (_, LeaseId) = (signed.party, request::id(&request, "lease")?);
+    let ReturnLease { reason } = body::json(&signed.body)?;
+    let why = GivenUp { reason: reason.name(), is_for_good: reason == ReturnReason::TooLarge };
+    let fee = state.call(move |app| async move { app.return_lease(worker, lease, why).await }).await?;
+    Ok(Json(LeaseReturned { fee: fee.0 }))
 }

@@ -147,6 +147,7 @@ fn routes() -> Routes {
         .put("/v1/blobs/{hash}", blobs::upload)
         .post("/v1/leases", leases::lease)
         .post("/v1/leases/{id}/heartbeat", leases::heartbeat)
+        .post("/v1/leases/{id}/return", leases::give_back)
         .post("/v1/leases/{id}/tokens", leases::tokens)
         .get("/v1/claims", claims::list)
         .post("/v1/claims", claims::post)

@@ -220,7 +220,7 @@ pub async fn is_any_queued(conn: &mut Connection, models: &[ModelId]) -> StoreRe
 }
 
 /// Locks the job of a model that waits longest and that the owner may have; jobs that others are taking at this
-/// moment are passed over.
+/// moment are passed over, and those on which a lease of the owner's has ended without a claim after `paused`.
 ///
 /// # Errors
 /// The database.
@@ -228,6 +228,7 @@ pub async fn lock_next(
     conn: &mut Connection,
     model: ModelId,
     owner: OwnerId,
+    paused: ServiceTime,
 ) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
         "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
@@ -238,12 +239,18 @@ pub async fn lock_next(
                 and not exists (
                     select 1 from job_exclusions as e where e.job_id = jobs.job_id and e.owner_id = $2
                 )
+                and not exists (
+                    select 1 from leases as l
+                        where l.job_id = jobs.job_id and l.owner_id = $2
+                            and l.state in ('lost', 'returned') and l.ended_ms > $3
+                )
             order by queued_ms, job_id
             limit 1
             for no key update skip locked",
     )
     .bind(model.as_bytes().as_slice())
     .bind(uuid(owner.0))
+    .bind(paused.0)
     .fetch_optional(conn)
     .await
     .map_err(failed("take a job from the queue"))?;

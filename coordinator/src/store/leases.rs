@@ -5,7 +5,7 @@ use gainsay_protocol::{Amount, JobId, LeaseId, OwnerId, ServiceTime};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Connection, StoreError, StoreResult, bytes, failed, streams, uuid};
+use super::{Connection, StoreError, StoreResult, bytes, count, failed, streams, uuid};
 
 /// Where a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum LeaseState {
     Claimed,
     /// Heartbeat or deadline missed.
     Lost,
+    /// The worker has given it up.
+    Returned,
     /// The operator withdrew the profile version.
     Voided,
 }
@@ -26,12 +28,13 @@ impl LeaseState {
             Self::Held => "held",
             Self::Claimed => "claimed",
             Self::Lost => "lost",
+            Self::Returned => "returned",
             Self::Voided => "voided",
         }
     }
 
     fn parse(text: &str) -> StoreResult<Self> {
-        let all = [Self::Held, Self::Claimed, Self::Lost, Self::Voided];
+        let all = [Self::Held, Self::Claimed, Self::Lost, Self::Returned, Self::Voided];
         let found = all.into_iter().find(|state| state.as_str() == text);
         found.ok_or(StoreError::Corrupt { what: "a lease's state" })
     }
@@ -52,10 +55,14 @@ pub struct StoredLease {
     pub state: LeaseState,
     /// Stake locked with it.
     pub stake: Amount,
+    /// When it was given.
+    pub leased: ServiceTime,
     /// When it is lost, unless a heartbeat moves that.
     pub expires: ServiceTime,
     /// When it is lost at the latest.
     pub deadline: ServiceTime,
+    /// When it ended, if it did.
+    pub ended: Option<ServiceTime>,
 }
 
 #[derive(FromRow)]
@@ -66,8 +73,10 @@ struct LeaseRow {
     owner_id: Uuid,
     state: String,
     stake: i64,
+    leased_ms: i64,
     expires_ms: i64,
     deadline_ms: i64,
+    ended_ms: Option<i64>,
 }
 
 impl LeaseRow {
@@ -79,8 +88,10 @@ impl LeaseRow {
             owner: OwnerId(self.owner_id.into_bytes()),
             state: LeaseState::parse(&self.state)?,
             stake: Amount(self.stake),
+            leased: ServiceTime(self.leased_ms),
             expires: ServiceTime(self.expires_ms),
             deadline: ServiceTime(self.deadline_ms),
+            ended: self.ended_ms.map(ServiceTime),
         })
     }
 }
@@ -89,7 +100,7 @@ impl LeaseRow {
 ///
 /// # Errors
 /// The database.
-pub async fn insert(conn: &mut Connection, lease: &StoredLease, at: ServiceTime) -> StoreResult<()> {
+pub async fn insert(conn: &mut Connection, lease: &StoredLease) -> StoreResult<()> {
     sqlx::query(
         "insert into leases (job_id, lease_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -100,7 +111,7 @@ pub async fn insert(conn: &mut Connection, lease: &StoredLease, at: ServiceTime)
     .bind(uuid(lease.owner.0))
     .bind(lease.state.as_str())
     .bind(lease.stake.0)
-    .bind(at.0)
+    .bind(lease.leased.0)
     .bind(lease.expires.0)
     .bind(lease.deadline.0)
     .execute(conn)
@@ -115,7 +126,7 @@ pub async fn insert(conn: &mut Connection, lease: &StoredLease, at: ServiceTime)
 /// The database.
 pub async fn lock(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, expires_ms, deadline_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
             from leases where lease_id = $1 for no key update",
     )
     .bind(uuid(id.0))
@@ -131,7 +142,7 @@ pub async fn lock(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<Stor
 /// The database.
 pub async fn held_on(conn: &mut Connection, job: JobId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, expires_ms, deadline_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
             from leases where job_id = $1 and state = 'held'",
     )
     .bind(uuid(job.0))
@@ -190,6 +201,20 @@ pub async fn held_by(conn: &mut Connection, worker: PartyId) -> StoreResult<u64>
     Ok(held.unsigned_abs())
 }
 
+/// How many leases on a job ended without a claim.
+///
+/// # Errors
+/// The database.
+pub async fn count_fruitless(conn: &mut Connection, job: JobId) -> StoreResult<u32> {
+    let found: i64 =
+        sqlx::query_scalar("select count(*) from leases where job_id = $1 and state in ('lost', 'returned')")
+            .bind(uuid(job.0))
+            .fetch_one(conn)
+            .await
+            .map_err(failed("count the leases that a job has seen end"))?;
+    count("a count of leases", found)
+}
+
 /// How long a worker was at work on the claims of its that are pending, ms of service time: the union of the times from
 /// lease to claim, since a worker that runs several jobs at once will run them again at once.
 ///
@@ -216,7 +241,7 @@ pub async fn rerun_of_pending(conn: &mut Connection, worker: PartyId) -> StoreRe
 /// The database.
 pub async fn get(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, expires_ms, deadline_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
             from leases where lease_id = $1",
     )
     .bind(uuid(id.0))

@@ -197,8 +197,9 @@ async fn the_oldest_job_comes_first_and_goes_to_the_end_when_its_lease_is_lost()
     assert_eq!(grant.job, first);
     world.advance(parameters().heartbeat_ms).await;
     assert_eq!(world.reconcile().await.leases, 1);
-    assert_eq!(world.lease(&worker).await.unwrap().job, second);
-    assert_eq!(world.lease(&worker).await.unwrap().job, first);
+    let other = world.worker("other").await;
+    assert_eq!(world.lease(&other).await.unwrap().job, second);
+    assert_eq!(world.lease(&other).await.unwrap().job, first);
 }
 
 #[tokio::test]

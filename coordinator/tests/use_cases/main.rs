@@ -7,6 +7,7 @@ mod claims;
 mod clock;
 mod disputes;
 mod events;
+mod fruitless;
 mod jobs;
 mod ledger;
 mod models;

@@ -126,6 +126,25 @@ pub enum EventKind {
         #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
         fee: i64,
     },
+    /// A worker gave its lease up; the job is back in the queue.
+    LeaseReturned {
+        /// The job.
+        #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::JobId))]
+        job: JobId,
+        /// The lease.
+        #[serde(with = "text")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::LeaseId))]
+        lease: LeaseId,
+        /// Whose it was.
+        worker: PartyView,
+        /// Why.
+        reason: String,
+        /// What it cost the worker, in micro-credits.
+        #[serde(with = "integer")]
+        #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
+        fee: i64,
+    },
     /// A claim was accepted.
     JobClaimed {
         /// The job.
@@ -183,7 +202,7 @@ pub enum EventKind {
         /// Whether the job goes back to the queue.
         reassigned: bool,
     },
-    /// A job ran out of attempts, or was cancelled.
+    /// A job ran out of attempts or of leases, or was cancelled.
     JobRefunded {
         /// The job.
         #[serde(with = "text")]
@@ -344,6 +363,7 @@ impl EventKind {
             Self::JobSubmitted { .. } => "job_submitted",
             Self::JobAssigned { .. } => "job_assigned",
             Self::LeaseLost { .. } => "lease_lost",
+            Self::LeaseReturned { .. } => "lease_returned",
             Self::JobClaimed { .. } => "job_claimed",
             Self::ClaimFinalized { .. } => "claim_finalized",
             Self::ClaimRejected { .. } => "claim_rejected",

@@ -55,7 +55,7 @@ pub struct ParametersView {
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub bond: i64,
-    /// Taken from a worker for a lost lease.
+    /// Taken from a worker for a lost lease at least.
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub lost_lease_fee: i64,
@@ -99,6 +99,9 @@ pub struct ParametersView {
     pub hold_ms: u64,
     /// Rejected claims after which a job is refunded.
     pub attempts: u32,
+    /// Leases without a claim after which a job is refunded.
+    #[serde(default)]
+    pub lease_attempts: u32,
 }
 
 impl From<&Parameters> for ParametersView {
@@ -120,6 +123,7 @@ impl From<&Parameters> for ParametersView {
             heartbeat_ms: parameters.heartbeat_ms,
             hold_ms: parameters.hold_ms,
             attempts: parameters.attempts,
+            lease_attempts: parameters.lease_attempts,
         }
     }
 }

@@ -87,6 +87,51 @@ pub struct Streamed {
     pub tokens: u32,
 }
 
+/// `POST /v1/leases/{id}/return`, signed by the worker: it gives the lease up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ReturnLease {
+    /// Why.
+    pub reason: ReturnReason,
+}
+
+/// Why a worker gives a lease up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ReturnReason {
+    /// The job needs more memory than the worker has: no worker of its owner is offered this job again.
+    TooLarge,
+    /// The model is not to be had, or cannot be run for now.
+    ModelUnavailable,
+    /// The worker shuts down.
+    ShuttingDown,
+}
+
+impl ReturnReason {
+    /// Stable snake-case name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::ModelUnavailable => "model_unavailable",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// Answer to [`ReturnLease`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseReturned {
+    /// What it cost, in micro-credits: nothing within the time of the first heartbeat, then that part of the job's price which
+    /// the time is for which the lease was held beyond it, of the longest that it could be held.
+    #[serde(with = "integer")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
+    pub fee: i64,
+}
+
 /// Answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

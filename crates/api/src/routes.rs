@@ -23,6 +23,7 @@
 //! | `GET /v1/blobs/{hash}` | anyone | → the bytes; `Range: bytes=N-` is honoured |
 //! | `POST /v1/leases` | worker, signed | [`LeaseRequest`] → [`Leases`]; `?wait_ms` |
 //! | `POST /v1/leases/{id}/heartbeat` | worker, signed | empty → [`Heartbeat`] |
+//! | `POST /v1/leases/{id}/return` | worker, signed | [`ReturnLease`] → [`LeaseReturned`] |
 //! | `POST /v1/leases/{id}/tokens` | worker, signed | place and tokens, u32 each → [`Streamed`] |
 //! | `POST /v1/claims` | worker, signed | `Signed<Claim>` bytes → [`ClaimAccepted`] |
 //! | `POST /v1/equivocations` | worker or challenger, signed | `Equivocation` bytes → [`EquivocationConvicted`] |
@@ -68,6 +69,8 @@
 //! [`LeaseRequest`]: crate::leases::LeaseRequest
 //! [`Leases`]: crate::leases::Leases
 //! [`Heartbeat`]: crate::leases::Heartbeat
+//! [`ReturnLease`]: crate::leases::ReturnLease
+//! [`LeaseReturned`]: crate::leases::LeaseReturned
 //! [`ClaimAccepted`]: crate::claims::ClaimAccepted
 //! [`EquivocationConvicted`]: crate::claims::EquivocationConvicted
 //! [`ClaimList`]: crate::claims::ClaimList
@@ -167,6 +170,12 @@ pub fn blob(hash: TensorCommitment) -> String {
 #[must_use]
 pub fn heartbeat(id: LeaseId) -> String {
     format!("{LEASES}/{id}/heartbeat")
+}
+
+/// `/v1/leases/{id}/return`.
+#[must_use]
+pub fn return_lease(id: LeaseId) -> String {
+    format!("{LEASES}/{id}/return")
 }
 
 /// `/v1/leases/{id}/tokens`.

@@ -13,7 +13,7 @@ use gainsay_api::error::{ErrorBody, ErrorCode, ErrorDetail, ErrorKind};
 use gainsay_api::events::{EntryView, Event, EventCursor, EventKind, EventsQuery};
 use gainsay_api::info::{Health, Info, ParametersView, PricesView};
 use gainsay_api::jobs::{Answer, Finality, JobQuery, JobState, JobView, SubmitJob, WaitFor};
-use gainsay_api::leases::{Heartbeat, Lease, LeaseRequest, Leases};
+use gainsay_api::leases::{Heartbeat, Lease, LeaseRequest, LeaseReturned, Leases, ReturnLease, ReturnReason};
 use gainsay_api::models::{ModelList, ModelView};
 use gainsay_api::parties::{
     PartyView, RegisterOwner, RegisterSubmitter, Registered, Role, SubmitterRegistered,
@@ -302,6 +302,10 @@ fn leases() {
         json!({"leases": [{"id": uuid(3), "job_id": uuid(2), "model": hex(4), "job": "AQ==", "stream": true, "price": 5, "stake": 6,
             "heartbeat_by_ms": 7, "expires_at_ms": 8}]}),
     );
+    let returned = ReturnLease { reason: ReturnReason::TooLarge };
+    golden(returned, json!({"reason": "too_large"}));
+    strict(returned);
+    golden(LeaseReturned { fee: 9 }, json!({"fee": 9}));
     golden(
         Heartbeat { heartbeat_by_ms: 7, expires_at_ms: 8 },
         json!({"heartbeat_by_ms": 7, "expires_at_ms": 8}),
@@ -503,7 +507,8 @@ fn info() {
                 "slash_to_treasury_ppm": 250_000, "slash_to_submitter_ppm": 250_000,
                 "opener_refund_cap_ppm": 200_000, "opener_refund": 20_000, "forfeit_to_worker_ppm": 500_000,
                 "window_ms": 300_000, "worker_allowance_ms": 600_000, "challenger_allowance_ms": 300_000,
-                "lease_ms": 120_000, "heartbeat_ms": 15_000, "hold_ms": 600_000, "attempts": 3
+                "lease_ms": 120_000, "heartbeat_ms": 15_000, "hold_ms": 600_000, "attempts": 3,
+                "lease_attempts": 8
             }
         }),
     );

@@ -1,6 +1,6 @@
 //! What may become of a job and of a claim, and when.
 
-use crate::{parameters::Parameters, time::ServiceTime};
+use crate::{money::Amount, parameters::Parameters, time::ServiceTime};
 
 /// Where a job is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,7 +13,7 @@ pub enum JobState {
     Claimed,
     /// The claim is final and paid.
     Finalized,
-    /// Its attempts are used up; the submitter has its money back.
+    /// Its attempts, or its leases, are used up; the submitter has its money back.
     Refunded,
     /// The submitter withdrew it.
     Cancelled,
@@ -26,8 +26,10 @@ pub enum JobState {
 pub enum JobEvent {
     /// A lease was given.
     Leased,
-    /// The lease ran out or lost its heartbeat.
+    /// The lease ran out, lost its heartbeat or was handed back, and more may be given.
     LeaseLost,
+    /// The same, and it was the last that the job gets.
+    LeaseLostFinally,
     /// A claim was accepted.
     Claimed,
     /// The claim's window has passed with no dispute open.
@@ -43,11 +45,12 @@ pub enum JobEvent {
 }
 
 /// Every legal step of a job. What is not in this table must not happen.
-pub const JOB_TRANSITIONS: [(JobState, JobEvent, JobState); 10] = [
+pub const JOB_TRANSITIONS: [(JobState, JobEvent, JobState); 11] = [
     (JobState::Submitted, JobEvent::Leased, JobState::Assigned),
     (JobState::Submitted, JobEvent::Cancelled, JobState::Cancelled),
     (JobState::Submitted, JobEvent::Voided, JobState::Voided),
     (JobState::Assigned, JobEvent::LeaseLost, JobState::Submitted),
+    (JobState::Assigned, JobEvent::LeaseLostFinally, JobState::Refunded),
     (JobState::Assigned, JobEvent::Claimed, JobState::Claimed),
     (JobState::Assigned, JobEvent::Voided, JobState::Voided),
     (JobState::Claimed, JobEvent::WindowPassed, JobState::Finalized),
@@ -71,6 +74,32 @@ pub fn rejection(rejected_before: u32, parameters: &Parameters) -> JobEvent {
     } else {
         JobEvent::RejectedFinally
     }
+}
+
+/// The event that a lease without a claim is for its job, given how many of its leases ended so before.
+#[must_use]
+pub fn fruitless_lease(ended_before: u32, parameters: &Parameters) -> JobEvent {
+    if ended_before.saturating_add(1) < parameters.lease_attempts {
+        JobEvent::LeaseLost
+    } else {
+        JobEvent::LeaseLostFinally
+    }
+}
+
+/// What it costs to have kept a job from the others for nothing: that part of its price which the time for which the lease
+/// was held, beyond the first heartbeat's, is of the longest that it could be held. Rounded down.
+#[must_use]
+pub fn holding_fee(price: Amount, held_ms: u64, longest_ms: u64, parameters: &Parameters) -> Amount {
+    let beyond = held_ms.saturating_sub(parameters.heartbeat_ms).min(longest_ms);
+    let part = i128::from(price.0) * i128::from(beyond) / i128::from(longest_ms.max(1));
+    Amount(i64::try_from(part).expect("a part of an amount is no larger than it"))
+}
+
+/// What a worker pays for a lease that it lost: the fixed fee, and what holding it costs.
+#[must_use]
+pub fn lost_lease_fee(price: Amount, held_ms: u64, longest_ms: u64, parameters: &Parameters) -> Amount {
+    let holding = holding_fee(price, held_ms, longest_ms, parameters);
+    parameters.lost_lease_fee.checked_add(holding).unwrap_or(Amount::MAX)
 }
 
 /// Where a claim is in its life.

@@ -11,7 +11,7 @@ pub struct Parameters {
     pub stake_per_job: Amount,
     /// What a challenger locks per worker it disputes, and loses with its first lost dispute against it.
     pub bond: Amount,
-    /// What a lost lease costs the worker, out of the stake locked with it.
+    /// What a lost lease costs the worker at least, out of the stake locked with it.
     pub lost_lease_fee: Amount,
     /// Part of a job's price kept by the treasury; it pays for audits.
     pub fee_ppm: u32,
@@ -40,6 +40,8 @@ pub struct Parameters {
     pub hold_ms: u64,
     /// Rejected claims a job survives before its submitter is refunded.
     pub attempts: u32,
+    /// Leases without a claim, lost or handed back, after which a job's submitter is refunded.
+    pub lease_attempts: u32,
 }
 
 /// A set of parameters that the rules cannot work with.
@@ -81,6 +83,7 @@ impl Default for Parameters {
             heartbeat_ms: 15_000,
             hold_ms: 600_000,
             attempts: 3,
+            lease_attempts: 8,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Parameters {
             (self.lease_ms, "the lease"),
             (self.heartbeat_ms, "the heartbeat"),
             (u64::from(self.attempts), "the number of attempts"),
+            (u64::from(self.lease_attempts), "the number of leases"),
         ];
         match durations.iter().find(|(value, _)| *value == 0) {
             Some((_, name)) => Err(ParametersError::Zero(name)),

@@ -95,7 +95,7 @@ proptest! {
             ledger::pay_conviction(&payout, &p).unwrap(),
             ledger::deposit(WORKER, stake).unwrap(),
             ledger::lock_stake(WORKER, stake).unwrap(),
-            ledger::lose_lease(WORKER, stake, &p).unwrap(),
+            ledger::lose_lease(WORKER, stake, p.lost_lease_fee).unwrap(),
             ledger::deposit(SUBMITTER, price).unwrap(),
             ledger::submit(JOB, SUBMITTER, price).unwrap(),
             ledger::refund(&refund, &p).unwrap(),
@@ -152,7 +152,7 @@ proptest! {
         let refund = Refund { job: JOB, submitter: SUBMITTER, escrowed: a, delivered: Some((WORKER, b)) };
         let results = [
             ledger::deposit(SUBMITTER, a), ledger::withdraw(SUBMITTER, a), ledger::finalize(&settlement, &p),
-            ledger::pay_conviction(&payout, &p), ledger::refund(&refund, &p), ledger::lose_lease(WORKER, a, &p),
+            ledger::pay_conviction(&payout, &p), ledger::refund(&refund, &p), ledger::lose_lease(WORKER, a, p.lost_lease_fee),
             ledger::pay_forfeit(&Forfeit { dispute: DISPUTE, bond: a, worker: WORKER }, &p),
         ];
         for transaction in results.into_iter().flatten() {

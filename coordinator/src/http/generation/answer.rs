@@ -88,7 +88,7 @@ pub(super) fn standing(job: &JobView) -> Option<ClaimSummary> {
 /// Why a job will never have an answer, if it is so.
 pub(super) fn failure(state: JobState) -> Option<ApiError> {
     let sentence = match state {
-        JobState::Refunded => "No attempt at this job stood; its price was refunded",
+        JobState::Refunded => "No worker could answer this job, or no answer stood; its price was refunded",
         JobState::Voided => {
             "The model's arithmetic was withdrawn; the price was refunded (GET /v1/voids says why)"
         }

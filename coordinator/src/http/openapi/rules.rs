@@ -82,6 +82,7 @@ const RULES: &[Rule] = &[
     rule("upload_blob", &[Operator, Party], &[C::BlobNotWanted, C::BlobHashMismatch]),
     rule("lease", &[Party], &[C::RateLimited, C::TooMuchToDefend, C::Suspended, C::InsufficientFunds]),
     rule("stream_tokens", &[Party], &[C::InvalidEncoding, C::UnknownLease, C::StaleLease, C::StreamRefused]),
+    rule("return_lease", &[Party], &[C::UnknownLease, C::StaleLease]),
     rule("heartbeat", &[Party], &[C::UnknownLease, C::StaleLease]),
     rule("post_claim", &[Party], &[
         C::InvalidEncoding, C::Forbidden, C::UnknownLease, C::StaleLease, C::ClaimRefused, C::Equivocation,

@@ -9,7 +9,9 @@ use crate::embeddings::{EmbeddingRequest, EmbeddingResponse};
 use crate::generation::{Completion, CompletionRequest};
 use crate::info::Info;
 use crate::jobs::{JobList, JobQuery, JobView, JobsQuery, Receipt, SubmitJob};
-use crate::leases::{Heartbeat, LeaseQuery, LeaseRequest, Leases, Streamed};
+use crate::leases::{
+    Heartbeat, LeaseQuery, LeaseRequest, LeaseReturned, Leases, ReturnLease, ReturnReason, Streamed,
+};
 use crate::limits::{MAX_EVIDENCE_BYTES, MAX_MANIFEST_BYTES};
 use crate::models::{ModelList, ModelView};
 use crate::parties::{
@@ -166,6 +168,17 @@ impl Client {
     /// Keeps a lease.
     pub async fn heartbeat(&self, worker: &SecretKey, lease: LeaseId) -> Result<Heartbeat, ClientError> {
         self.json(Call::post(routes::heartbeat(lease)).auth(Auth::Key(worker)).idempotent()).await
+    }
+
+    /// Gives a lease up. The same again gives the same answer.
+    pub async fn return_lease(
+        &self,
+        worker: &SecretKey,
+        lease: LeaseId,
+        reason: ReturnReason,
+    ) -> Result<LeaseReturned, ClientError> {
+        let call = Call::post(routes::return_lease(lease)).auth(Auth::Key(worker)).idempotent();
+        self.json(call.json(&ReturnLease { reason })?).await
     }
 
     /// Posts tokens of an answer under way, the first of them at place `first` of the answer. The same again changes

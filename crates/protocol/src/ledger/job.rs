@@ -55,16 +55,12 @@ pub fn unlock_stake(worker: OwnerId, stake: Amount) -> Result<Transaction, Ledge
     Ok(Transaction::of(TransactionKind::UnlockStake, &moves))
 }
 
-/// A lease is lost: the fee comes out of the stake locked with it, the rest goes back.
+/// A lease is lost, or handed back late: the fee comes out of the stake locked with it, the rest goes back.
 ///
 /// # Errors
 /// An amount is negative or too large, or the fee exceeds the stake.
-pub fn lose_lease(
-    worker: OwnerId,
-    stake: Amount,
-    parameters: &Parameters,
-) -> Result<Transaction, LedgerError> {
-    let (stake, fee) = (valid("stake", stake)?, valid("lost-lease fee", parameters.lost_lease_fee)?);
+pub fn lose_lease(worker: OwnerId, stake: Amount, fee: Amount) -> Result<Transaction, LedgerError> {
+    let (stake, fee) = (valid("stake", stake)?, valid("lost-lease fee", fee)?);
     let back = rest(("stake", stake), ("lost-lease fee", fee))?;
     let locked = Account::Locked(worker);
     let moves = [(locked, Account::Free(worker), back), (locked, Account::Treasury, fee)];

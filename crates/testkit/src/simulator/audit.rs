@@ -30,8 +30,13 @@ pub(super) fn audit(service: &Service<'_>, funds: &BTreeMap<OwnerId, i64>) -> Re
     let mut expected = Expected { owners: funds.clone(), treasury: 0 };
     jobs(service, &mut expected);
     for lease in service.leases.iter().filter(|lease| lease.state == LeaseState::Lost) {
-        expected.give(lease.owner, -service.parameters.lost_lease_fee.0);
-        expected.treasury += service.parameters.lost_lease_fee.0;
+        // The fixed fee, and the part of the price for the part of the time beyond the first heartbeat's.
+        let held = lease.expires.0 - lease.since.0 - service.parameters.heartbeat_ms as i64;
+        let whole = i128::from(lease.deadline.0 - lease.since.0);
+        let holding = i128::from(service.jobs[lease.job].price.0) * i128::from(held.max(0)) / whole;
+        let fee = (service.parameters.lost_lease_fee.0 + holding as i64).min(lease.stake.0);
+        expected.give(lease.owner, -fee);
+        expected.treasury += fee;
     }
     for claim in 0..service.claims.len() {
         conviction(service, claim, &mut expected);

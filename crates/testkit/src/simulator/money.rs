@@ -4,7 +4,9 @@ use gainsay_commitment::PartyId;
 use gainsay_protocol::ledger::{
     self, ConvictionPayout, Forfeit, Grounds, LedgerError, Opening, Refund, Settlement, Transaction,
 };
-use gainsay_protocol::lifecycle::{ClaimState, JobEvent, JobState, rejection, window_closes};
+use gainsay_protocol::lifecycle::{
+    ClaimState, JobEvent, JobState, fruitless_lease, lost_lease_fee, rejection, window_closes,
+};
 use gainsay_protocol::{Amount, Cause, Closing, Dispute, Effect, OwnerId, Verdict};
 
 use super::broken::Broken;
@@ -33,8 +35,17 @@ impl Service<'_> {
         }
         (lease.state, lease.ended) = (LeaseState::Lost, Some(self.now));
         let (job, owner, stake) = (lease.job, lease.owner, lease.stake);
-        self.must_post(ledger::lose_lease(owner, stake, &self.parameters));
-        self.step_job(job, JobEvent::LeaseLost);
+        let lease = &self.leases[index];
+        let (held, longest) = (lease.expires.since(lease.since), lease.deadline.since(lease.since));
+        let fee = lost_lease_fee(self.jobs[job].price, held, longest, &self.parameters).min(stake);
+        self.must_post(ledger::lose_lease(owner, stake, fee));
+        let before = self.leases.iter().filter(|lease| lease.job == job && lease.state == LeaseState::Lost);
+        let before = before.count() as u32 - 1;
+        let event = fruitless_lease(before, &self.parameters);
+        self.step_job(job, event);
+        if event == JobEvent::LeaseLostFinally {
+            self.refund(job);
+        }
     }
 
     /// Does what follows from the end of a dispute, once.
