@@ -203,6 +203,13 @@ inline void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) 
     }
 }
 
+inline void load_matrices(uint32_t (&d)[4], const void *row) {
+    const char *rows[32];
+    emulator::exchange(&row, sizeof row, rows);
+    for (unsigned matrix = 0; matrix < 4; matrix++)
+        std::memcpy(&d[matrix], rows[matrix * 8 + emulator::here.lane / 4] + emulator::here.lane % 4 * 4, 4);
+}
+
 inline void copy16(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 16, valid); }
 inline void copies_end() { emulator::end_copies(); }
 template <int GROUPS>

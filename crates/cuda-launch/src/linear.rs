@@ -150,6 +150,8 @@ const QUANTIZE_WARPS: u32 = 8;
 const INT8_THREADS: u32 = 256;
 /// Positions that a warp multiplies at once.
 const MMA_STEP: u32 = 64;
+/// Offsets within a tile are of 32 bits, which is enough for rows below this length.
+const MOST_DEPTH: u32 = 1 << 25;
 /// The most rows of digits that go by the kernels for few of them.
 const FEW_DIGITS: u32 = 64;
 /// Rows of digits and columns of a tile.
@@ -197,7 +199,8 @@ struct Int8Kernel {
 fn int8_kernel(weights: &Int8Weights, rows: u32) -> Int8Kernel {
     let Int8Weights { columns, depth, group, sixteen, .. } = *weights;
     let is_whole = group == depth;
-    if !depth.is_multiple_of(16) || !(is_whole || group.is_multiple_of(MMA_STEP)) {
+    let is_aligned = depth.is_multiple_of(16) && depth < MOST_DEPTH;
+    if !is_aligned || !(is_whole || group.is_multiple_of(MMA_STEP)) {
         let blocks = (u64::from(rows) * u64::from(columns)).div_ceil(u64::from(INT8_THREADS));
         return Int8Kernel {
             kernel: "int8_plain",
@@ -226,7 +229,7 @@ fn int8_kernel(weights: &Int8Weights, rows: u32) -> Int8Kernel {
 
 /// The kernel for few rows of digits.
 fn few_int8(weights: &Int8Weights, digits: u32) -> Int8Kernel {
-    let Int8Weights { columns, depth, group, sixteen, .. } = *weights;
+    let Int8Weights { columns, group, sixteen, .. } = *weights;
     let (kernel, row_tiles) = match (digits, sixteen) {
         (0..=8, false) => ("int8_few_8", 1),
         (0..=8, true) => ("int8_few_8_digits", 1),
@@ -238,7 +241,7 @@ fn few_int8(weights: &Int8Weights, digits: u32) -> Int8Kernel {
     // As `FewInt8` in the kernels: columns of a block, positions of a chunk.
     let (block_columns, chunk) = if row_tiles == 4 { (32, 1024) } else { (16, 2048) };
     // The groups that a chunk can have a part of.
-    let slots = (chunk / group + 2).min(depth / group);
+    let slots = chunk / group + 2;
     let blocks = columns.div_ceil(block_columns) * digits.div_ceil(8 * row_tiles);
     let shape = Shape::line(blocks, INT8_THREADS).with_shared(slots * block_columns * 8 * row_tiles * 4);
     Int8Kernel { kernel, shape, slots }

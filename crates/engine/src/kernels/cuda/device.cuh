@@ -59,6 +59,16 @@ __device__ __forceinline__ void mma_s8(int (&d)[4], const uint32_t (&a)[4], cons
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// Four matrices of 8 rows of 16 bytes from shared memory: lane i says where row i % 8 of matrix i / 8 is, and gets word i % 4 of
+// row i / 4 of each matrix: `ldmatrix.m8n8.x4`.
+__device__ __forceinline__ void load_matrices(uint32_t (&d)[4], const void *row) {
+    uint32_t place = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+                 : "r"(place)
+                 : "memory");
+}
+
 // Starts copying 16 bytes to shared memory; with `valid` false the 16 bytes become zero and `from` is not read.
 __device__ __forceinline__ void copy16(void *to, const void *from, bool valid) {
     uint32_t place = static_cast<uint32_t>(__cvta_generic_to_shared(to));

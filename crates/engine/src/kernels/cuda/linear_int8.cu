@@ -149,12 +149,26 @@ __device__ __forceinline__ void multiply_step(int (&sums)[4], const Piece (&a)[2
 // chunk while this one's sums are scaled.
 constexpr int FEW_WARPS = 8, FEW_THREADS = FEW_WARPS * 32;
 
+// A group by its index, and its slot among the sums that a block has at once. There is a slot for every group that a chunk
+// can have a part of, and they are taken in turns.
+struct Slot {
+    uint32_t group, slot, slots;
+
+    // Goes on by as many groups as a chunk has at most.
+    __device__ __forceinline__ void advance(uint32_t by) {
+        group += by;
+        slot += by;
+        if (slot >= slots) slot -= slots;
+    }
+};
+
 template <int COLUMN_TILES, int ROW_TILES, int STEPS, bool SIXTEEN>
 struct FewInt8 {
     static constexpr int COLUMNS = 16 * COLUMN_TILES;
     // Rows of digits, and of levels.
     static constexpr int DIGITS = 8 * ROW_TILES, ROWS = SIXTEEN ? DIGITS / 2 : DIGITS;
     static constexpr int SPAN = STEPS * MMA_STEP, CHUNK = FEW_WARPS * SPAN;
+    static constexpr int SLOT = COLUMNS * DIGITS;
     static constexpr int RESULTS = COLUMNS * ROWS, OF_THREAD = (RESULTS + FEW_THREADS - 1) / FEW_THREADS;
 
     const Int8Map &map;
@@ -164,96 +178,131 @@ struct FewInt8 {
     size_t first_row, first_column;
     int lane, warp;
 
+    // Where this lane's part of the rows of both operands begins. Beyond the last row it is that one again: the results are
+    // not written.
+    struct Sources {
+        const int8_t *weights[COLUMN_TILES][2], *levels[ROW_TILES];
+    };
     struct Operands {
         Piece weights[STEPS][COLUMN_TILES][2], levels[STEPS][ROW_TILES];
     };
 
-    __device__ __forceinline__ uint32_t position(uint32_t chunk, int step) const {
-        return chunk + warp * SPAN + step * MMA_STEP;
+    static __device__ __forceinline__ size_t within(size_t index, size_t count) { return index < count ? index : count - 1; }
+
+    __device__ __forceinline__ uint32_t first_position() const { return warp * SPAN + part_of(lane) * 16; }
+
+    __device__ __forceinline__ Sources sources() const {
+        Sources from;
+        UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
+            UNROLL for (int half = 0; half < 2; half++) {
+                size_t column = within(first_column + tile * 16 + half * 8 + quarter_of(lane), map.output.columns);
+                from.weights[tile][half] = map.weights + column * map.depth + first_position();
+            }
+        UNROLL for (int tile = 0; tile < ROW_TILES; tile++) {
+            int digit = tile * 8 + quarter_of(lane);
+            size_t row = within(first_row + digit % ROWS, map.output.rows);
+            from.levels[tile] = (digit < ROWS ? map.low : map.high) + row * map.depth + first_position();
+        }
+        return from;
     }
 
-    __device__ __forceinline__ void load(uint32_t chunk, Operands &to) const {
+    // Loads a chunk's operands; `CUT` where it may go beyond the end of a row.
+    template <bool CUT>
+    __device__ __forceinline__ void load(const Sources &from, uint32_t chunk, Operands &to) const {
         UNROLL for (int step = 0; step < STEPS; step++) {
-            uint32_t k = position(chunk, step) + part_of(lane) * 16;
+            bool valid = !CUT || chunk + first_position() + step * MMA_STEP < map.depth;
             UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
-                UNROLL for (int half = 0; half < 2; half++) {
-                    size_t column = first_column + tile * 16 + half * 8 + quarter_of(lane);
-                    bool valid = k < map.depth && column < map.output.columns;
-                    to.weights[step][tile][half] = valid ? load_piece(map.weights + column * map.depth + k) : Piece{};
-                }
-            UNROLL for (int tile = 0; tile < ROW_TILES; tile++) {
-                int digit = tile * 8 + quarter_of(lane);
-                size_t row = first_row + digit % ROWS;
-                bool valid = k < map.depth && row < map.output.rows;
-                const int8_t *digits = digit < ROWS ? map.low : map.high;
-                to.levels[step][tile] = valid ? load_piece(digits + row * map.depth + k) : Piece{};
-            }
+                UNROLL for (int half = 0; half < 2; half++)
+                    to.weights[step][tile][half] = valid ? load_piece(from.weights[tile][half] + chunk + step * MMA_STEP) : Piece{};
+            UNROLL for (int tile = 0; tile < ROW_TILES; tile++)
+                to.levels[step][tile] = valid ? load_piece(from.levels[tile] + chunk + step * MMA_STEP) : Piece{};
         }
     }
 
-    __device__ __forceinline__ int *slot_of(uint32_t group) const { return sums + group % slots * (COLUMNS * DIGITS); }
+    __device__ __forceinline__ void load(const Sources &from, uint32_t chunk, Operands &to) const {
+        if (chunk + CHUNK <= map.depth) load<false>(from, chunk, to);
+        else if (chunk < map.depth) load<true>(from, chunk, to);
+    }
 
-    __device__ __forceinline__ void give(uint32_t group, int (&of)[COLUMN_TILES][ROW_TILES][4]) const {
-        int *slot = slot_of(group);
+    __device__ __forceinline__ void give(uint32_t slot, int (&of)[COLUMN_TILES][ROW_TILES][4]) const {
+        int *to = sums + slot * SLOT + quarter_of(lane) * DIGITS + part_of(lane) * 2;
         UNROLL for (int column = 0; column < COLUMN_TILES; column++)
             UNROLL for (int row = 0; row < ROW_TILES; row++)
                 UNROLL for (int i = 0; i < 4; i++) {
-                    int c = column * 16 + i / 2 * 8 + quarter_of(lane), r = row * 8 + part_of(lane) * 2 + i % 2;
-                    atomicAdd(slot + c * DIGITS + r, of[column][row][i]);
+                    atomicAdd(to + (column * 16 + i / 2 * 8) * DIGITS + row * 8 + i % 2, of[column][row][i]);
                     of[column][row][i] = 0;
                 }
     }
 
-    __device__ __forceinline__ void multiply(uint32_t chunk, const Operands &operands) const {
+    // Multiplies this warp's part of a chunk, which begins `offset` positions into the group of `at`.
+    __device__ __forceinline__ void multiply(const Operands &operands, Slot at, uint32_t offset) const {
         int of[COLUMN_TILES][ROW_TILES][4] = {};
         UNROLL for (int step = 0; step < STEPS; step++) {
             UNROLL for (int column = 0; column < COLUMN_TILES; column++)
                 UNROLL for (int row = 0; row < ROW_TILES; row++)
                     multiply_step(of[column][row], operands.weights[step][column], operands.levels[step][row]);
-            uint32_t k = position(chunk, step), next = k + MMA_STEP;
-            if (k < map.depth && (step + 1 == STEPS || next % map.group == 0 || next >= map.depth)) give(k / map.group, of);
+            offset += MMA_STEP;
+            if (step + 1 == STEPS || offset >= map.group) {
+                give(at.slot, of);
+                // Beyond the end of a row all is zero, and may go anywhere.
+                at.advance(1);
+                offset = 0;
+            }
         }
     }
 
-    // Goes on with this thread's results over groups that are complete, and empties what held their sums.
-    __device__ __forceinline__ void scale(uint32_t from, uint32_t to, uint32_t groups, float (&totals)[OF_THREAD]) const {
+    // Goes on with this thread's results over the next groups, and empties what held their sums.
+    __device__ __forceinline__ void scale(Slot next, uint32_t count, uint32_t groups, float (&totals)[OF_THREAD]) const {
         UNROLL for (int i = 0; i < OF_THREAD; i++) {
             int result = static_cast<int>(threadIdx.x) + i * FEW_THREADS;
             if (RESULTS % FEW_THREADS != 0 && result >= RESULTS) continue;
             int column = result / ROWS, row = result % ROWS;
             if (first_column + column >= map.output.columns || first_row + row >= map.output.rows) continue;
-            const float *row_scales = map.scales + (first_row + row) * groups;
-            const float *column_scales = map.weight_scales + (first_column + column) * groups;
+            const float *row_scales = map.scales + (first_row + row) * groups + next.group;
+            const float *column_scales = map.weight_scales + (first_column + column) * groups + next.group;
+            int *first = sums + column * DIGITS + row, *end = first + slots * SLOT, *sum = first + next.slot * SLOT;
             float total = totals[i];
-            for (uint32_t group = from; group < to; group++) {
-                int *sum = slot_of(group) + column * DIGITS + row;
+            for (uint32_t group = 0; group < count; group++) {
                 int low = sum[0], high = SIXTEEN ? sum[DIGITS - ROWS] : 0;
                 sum[0] = 0;
                 if (SIXTEEN) sum[DIGITS - ROWS] = 0;
                 total = add_group<SIXTEEN>(total, low, high, row_scales[group], column_scales[group]);
+                sum += SLOT;
+                if (sum == end) sum = first;
             }
             totals[i] = total;
         }
     }
 
     __device__ __forceinline__ void run() const {
-        uint32_t groups = map.depth / map.group, done = 0;
+        uint32_t groups = map.depth / map.group;
+        Sources from = sources();
+        Operands operands;
+        load(from, 0, operands);
         float totals[OF_THREAD];
         UNROLL for (int i = 0; i < OF_THREAD; i++) {
             size_t column = first_column + (threadIdx.x + i * FEW_THREADS) / ROWS;
             totals[i] = column < map.output.columns ? map.first(column) : 0.0f;
         }
-        for (uint32_t i = threadIdx.x; i < slots * COLUMNS * DIGITS; i += FEW_THREADS) sums[i] = 0;
-        Operands operands;
-        load(0, operands);
+        for (uint32_t i = threadIdx.x; i < slots * SLOT; i += FEW_THREADS) sums[i] = 0;
+        // Where this warp is, and what is not yet scaled.
+        uint32_t whole = CHUNK / map.group, rest = CHUNK % map.group, offset = warp * SPAN % map.group;
+        Slot at = {0, 0, slots}, next = at;
+        at.advance(warp * SPAN / map.group);
         __syncthreads();
         for (uint32_t chunk = 0; chunk < map.depth; chunk += CHUNK) {
-            multiply(chunk, operands);
-            load(chunk + CHUNK, operands);
+            multiply(operands, at, offset);
+            load(from, chunk + CHUNK, operands);
+            at.advance(whole);
+            offset += rest;
+            if (offset >= map.group) {
+                offset -= map.group;
+                at.advance(1);
+            }
             __syncthreads();
-            uint32_t complete = chunk + CHUNK < map.depth ? (chunk + CHUNK) / map.group : groups;
-            scale(done, complete, groups, totals);
-            done = complete;
+            uint32_t complete = chunk + CHUNK < map.depth ? (chunk + CHUNK) / map.group : groups, count = complete - next.group;
+            scale(next, count, groups, totals);
+            next.advance(count);
             __syncthreads();
         }
         UNROLL for (int i = 0; i < OF_THREAD; i++) {
@@ -300,23 +349,45 @@ struct TileInt8 {
     using Sums = int[ROW_TILES][COLUMN_TILES][4];
     using Totals = float[LEVEL_TILES][COLUMN_TILES][4];
 
-    // Where a piece of a row is: two rows in a row are in different banks.
+    // Lines that a thread copies of each operand, a piece of each.
+    static constexpr int LINES = TILE * PIECES / TILE_THREADS;
+
+    // What this thread copies of the first stage: offsets from the first row and the first column of the tile. Beyond the last
+    // row it is that one again: the results are not written.
+    struct Sources {
+        uint32_t levels[LINES], weights[LINES];
+    };
+
+    // Where a piece of a row is: those that are read at once are in different banks.
     static __device__ __forceinline__ int placed(int row, int piece) {
-        return row * DEPTH + (DEPTH == 128 ? piece ^ (row % 2 * 4) : piece) * 16;
+        return row * DEPTH + (piece ^ (row / (8 / PIECES) % PIECES)) * 16;
     }
 
-    __device__ __forceinline__ void copy(uint32_t step) const {
-        unsigned char *to = stages + step % TILE_STAGES * STAGE_BYTES;
-        UNROLL for (int i = 0; i < TILE * PIECES / TILE_THREADS; i++) {
-            int index = i * TILE_THREADS + thread, piece = index % PIECES, line = index / PIECES;
-            uint32_t k = step * DEPTH + piece * 16;
+    __device__ __forceinline__ int line(int i) const { return (i * TILE_THREADS + thread) / PIECES; }
+    __device__ __forceinline__ int piece() const { return thread % PIECES; }
+
+    __device__ __forceinline__ Sources sources() const {
+        Sources from;
+        size_t rows = map.output.rows - first_row, columns = map.output.columns - first_column;
+        UNROLL for (int i = 0; i < LINES; i++) {
             // Rows of a warp's half: lower digits, then upper ones.
-            bool upper = SIXTEEN && line % 64 >= 32;
-            size_t row = first_row + (SIXTEEN ? line / 64 * 32 + line % 32 : line), column = first_column + line;
-            const int8_t *digits = upper ? map.high : map.low;
-            copy16(to + placed(line, piece), digits + row * map.depth + k, row < map.output.rows && k < map.depth);
-            copy16(to + TILE * DEPTH + placed(line, piece), map.weights + column * map.depth + k,
-                   column < map.output.columns && k < map.depth);
+            size_t row = SIXTEEN ? line(i) / 64 * 32 + line(i) % 32 : line(i), column = line(i);
+            from.levels[i] = static_cast<uint32_t>(row < rows ? row : rows - 1) * map.depth + piece() * 16;
+            from.weights[i] = static_cast<uint32_t>(column < columns ? column : columns - 1) * map.depth + piece() * 16;
+        }
+        return from;
+    }
+
+    __device__ __forceinline__ void copy(const Sources &from, uint32_t step) const {
+        unsigned char *to = stages + step % TILE_STAGES * STAGE_BYTES;
+        uint32_t k = step * DEPTH;
+        bool valid = k + piece() * 16 < map.depth;
+        size_t levels = first_row * map.depth + k, weights = first_column * map.depth + k;
+        UNROLL for (int i = 0; i < LINES; i++) {
+            bool upper = SIXTEEN && line(i) % 64 >= 32;
+            int place = placed(line(i), piece());
+            copy16(to + place, (upper ? map.high : map.low) + levels + from.levels[i], valid);
+            copy16(to + TILE * DEPTH + place, map.weights + weights + from.weights[i], valid);
         }
     }
 
@@ -326,16 +397,20 @@ struct TileInt8 {
 
     __device__ __forceinline__ void multiply(uint32_t step, Sums &sums) const {
         const unsigned char *a = stages + step % TILE_STAGES * STAGE_BYTES, *b = a + TILE * DEPTH;
-        UNROLL for (int part = 0; part < DEPTH / MMA_STEP; part++) {
-            int piece = part * 4 + part_of(lane);
-            Piece weights[COLUMN_TILES];
-            UNROLL for (int tile = 0; tile < COLUMN_TILES; tile++)
-                weights[tile] = load_piece(b + placed(warp_column() + tile * 8 + quarter_of(lane), piece));
+        // Which row of which matrix this lane points to: a's are rows 0 … 7 and 8 … 15, twice; b's both sixteens of
+        // positions of eight columns, then of the next eight.
+        int matrix = lane / 8, a_line = warp_line() + matrix % 2 * 8 + lane % 8, b_line = warp_column() + matrix / 2 * 8 + lane % 8;
+        UNROLL for (int part = 0; part < DEPTH / 32; part++) {
+            uint32_t weights[COLUMN_TILES / 2][4];
+            UNROLL for (int pair = 0; pair < COLUMN_TILES / 2; pair++)
+                load_matrices(weights[pair], b + placed(b_line + pair * 16, part * 2 + matrix % 2));
             UNROLL for (int tile = 0; tile < ROW_TILES; tile++) {
-                int line = warp_line() + tile * 16 + quarter_of(lane);
-                Piece levels[2] = {load_piece(a + placed(line, piece)), load_piece(a + placed(line + 8, piece))};
-                UNROLL for (int column = 0; column < COLUMN_TILES; column++)
-                    multiply_step(sums[tile][column], levels, weights[column]);
+                uint32_t levels[4];
+                load_matrices(levels, a + placed(a_line + tile * 16, part * 2 + matrix / 2));
+                UNROLL for (int column = 0; column < COLUMN_TILES; column++) {
+                    uint32_t of_column[2] = {weights[column / 2][column % 2 * 2], weights[column / 2][column % 2 * 2 + 1]};
+                    mma_s8(sums[tile][column], levels, of_column);
+                }
             }
         }
     }
@@ -392,12 +467,13 @@ struct TileInt8 {
 
     __device__ __forceinline__ void run() const {
         uint32_t groups = map.depth / map.group, steps = (map.depth + DEPTH - 1) / DEPTH, steps_of_group = map.group / DEPTH;
+        Sources from = sources();
         Sums sums = {};
         Totals totals;
         if constexpr (GROUPED) begin(totals);
         float next_scale = scale_of(0, groups);
         UNROLL for (uint32_t step = 0; step + 1 < TILE_STAGES; step++) {
-            if (step < steps) copy(step);
+            if (step < steps) copy(from, step);
             copies_end();
         }
         uint32_t group = 0, left = steps_of_group;
@@ -409,7 +485,7 @@ struct TileInt8 {
             }
             copies_wait<TILE_STAGES - 2>();
             __syncthreads();
-            if (step + TILE_STAGES - 1 < steps) copy(step + TILE_STAGES - 1);
+            if (step + TILE_STAGES - 1 < steps) copy(from, step + TILE_STAGES - 1);
             copies_end();
             multiply(step, sums);
             if (GROUPED && --left == 0) {
