@@ -5,6 +5,7 @@
 //!
 //! Matrices are row-major; lengths are counted in elements unless a name says bytes.
 
+pub mod attention;
 pub mod blake3;
 pub mod each;
 pub mod linear;
