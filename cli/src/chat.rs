@@ -12,6 +12,7 @@ use gainsay_api::error::ErrorBody;
 use gainsay_api::generation::{ChatChunk, ChatRequest, Content, Message, Options, Role};
 
 use crate::submit::{Coordinator, show_receipt};
+use crate::terminal::harmless;
 
 /// How long the next piece of an answer may take: a worker may have to fetch the model first.
 const READ_TIMEOUT: Duration = Duration::from_secs(600);
@@ -128,7 +129,7 @@ impl Talk {
             let status = response.status();
             let body = response.bytes().await.context("the coordinator broke off")?;
             match serde_json::from_slice::<ErrorBody>(&body) {
-                Ok(refusal) => bail!("{}", refusal.error.message),
+                Ok(refusal) => bail!("{}", harmless(&refusal.error.message)),
                 Err(_) => bail!("the coordinator answers {status}"),
             }
         }
@@ -181,12 +182,14 @@ impl Answer {
         let chunk: ChatChunk = match serde_json::from_str(data) {
             Ok(chunk) => chunk,
             Err(error) => match serde_json::from_str::<ErrorBody>(data) {
-                Ok(refusal) => bail!("{}", refusal.error.message),
+                Ok(refusal) => bail!("{}", harmless(&refusal.error.message)),
                 Err(_) => return Err(error).context("the coordinator does not answer as a chat does"),
             },
         };
         for text in chunk.choices.into_iter().filter_map(|choice| choice.delta.content) {
-            out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write the answer")?;
+            // Models say what strangers have them say; a terminal does what it is told.
+            let shown = harmless(&text);
+            out.write_all(shown.as_bytes()).and_then(|()| out.flush()).context("cannot write the answer")?;
             self.text.push_str(&text);
         }
         self.provenance = chunk.gainsay.or(self.provenance.take());
@@ -218,6 +221,20 @@ mod tests {
             }
             assert_eq!((answer.text.as_str(), out.as_slice()), ("Grüß dich", "Grüß dich".as_bytes()));
         }
+    }
+
+    /// An escape sequence could rewrite what stands above, or have the terminal answer in the user's name.
+    #[test]
+    fn an_answer_does_not_steer_the_terminal() {
+        let event = r#"data: {"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"a\u001b]0;x\u0007\u009b2J\r\n\tb\u007f\b"},"logprobs":null,"finish_reason":null}]}"#;
+        let (mut answer, mut out) = (Answer::default(), Vec::new());
+        answer.take(format!("{event}\n\n").as_bytes(), &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert_eq!(shown, "a\u{fffd}]0;x\u{fffd}\u{fffd}2J\u{fffd}\n\tb\u{fffd}\u{fffd}");
+        assert!(answer.text.contains('\u{1b}'), "the conversation goes on with what was said");
+        let event = r#"data: {"error":{"code":"internal","type":"server_error","message":"gone\u001b[2J"},"request_id":"r"}"#;
+        let error = Answer::default().take(format!("{event}\n\n").as_bytes(), &mut Vec::new()).unwrap_err();
+        assert!(!error.to_string().contains('\u{1b}'), "{error}");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures_util::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar};
 use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
+use crate::hub_hash::{Expected, Lfs};
 use crate::{pull, terminal};
 
 /// The hub, where no other is named.
@@ -94,6 +95,9 @@ struct Listing {
 struct Sibling {
     rfilename: String,
     size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Lfs>,
 }
 
 /// Where a model's weights are, tensor by tensor.
@@ -116,8 +120,11 @@ impl Hub {
             .user_agent(concat!("gainsay/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT);
-        let is_local =
-            ["http://127.0.0.1", "http://localhost"].iter().any(|local| endpoint.starts_with(local));
+        let url = Url::parse(endpoint).with_context(|| format!("HF_ENDPOINT is no address: {endpoint:?}"))?;
+        let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        if token.is_some() && url.scheme() != "https" && !is_local {
+            bail!("HF_TOKEN would travel in the clear to {endpoint}: use an https address, or unset it");
+        }
         let http = if is_local { http.no_proxy() } else { http };
         Ok(Self {
             http: http.build().context("cannot set up an HTTP client")?,
@@ -134,6 +141,7 @@ impl Hub {
             bail!("the hub names the revision {:?}", listing.sha);
         }
         let dir = self.cache.join(format!("{}--{}", id.owner, id.name)).join(&listing.sha);
+        let _alone = alone_in(&dir).await?;
         let bars = MultiProgress::new();
         let mut files: Vec<&Sibling> =
             listing.siblings.iter().filter(|file| FILES.contains(&file.rfilename.as_str())).collect();
@@ -232,6 +240,11 @@ impl Hub {
             let _ = tokio::fs::remove_file(&part).await;
             bail!("{name} has {found} bytes, and should have {}", expected.unwrap_or_default());
         }
+        if let Err(error) = check_hash(file, &part).await {
+            // Going on from it would bring the same.
+            let _ = tokio::fs::remove_file(&part).await;
+            return Err(error.context(format!("{name} is not the file that the hub lists")));
+        }
         tokio::fs::rename(&part, &target)
             .await
             .with_context(|| format!("cannot write {}", target.display()))?;
@@ -270,6 +283,30 @@ impl Hub {
         }
         Ok(file.sync_all().await?)
     }
+}
+
+/// Holds a fetched file against the hash that the hub lists, if it lists one.
+async fn check_hash(file: &Sibling, part: &Path) -> Result<()> {
+    let Sibling { lfs, blob_id, .. } = file;
+    let (lfs, blob_id, part) = (lfs.clone(), blob_id.clone(), part.to_owned());
+    let checking = tokio::task::spawn_blocking(move || {
+        Expected::of(lfs.as_ref(), blob_id.as_deref()).map_or(Ok(()), |expected| expected.check(&part))
+    });
+    checking.await.context("hashing it ended early")?
+}
+
+/// Waits until no other program fetches this model, and keeps others waiting until the result is dropped: two that write to
+/// one file would spoil it.
+async fn alone_in(dir: &Path) -> Result<std::fs::File> {
+    let path = dir.join(".lock");
+    let lock = tokio::task::spawn_blocking(move || {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        let file = std::fs::File::create(&path)?;
+        file.lock()?;
+        Ok::<_, std::io::Error>(file)
+    });
+    let lock = lock.await.context("waiting for other programs ended early")?;
+    lock.with_context(|| format!("cannot write to {}", dir.display()))
 }
 
 fn is_unsatisfiable(error: &anyhow::Error) -> bool {
@@ -367,10 +404,15 @@ mod tests {
     fn content(path: &str) -> Option<Vec<u8>> {
         let file = path.strip_prefix("/acme/tiny/resolve/0123abcd/");
         Some(match file {
+            None if path == "/api/models/acme/tiny/revision/forged?blobs=true" => {
+                let listing = content("/api/models/acme/tiny/revision/main?blobs=true")?;
+                String::from_utf8(listing).ok()?.replace("9e26dfee", "00000000").into_bytes()
+            }
             None if path == "/api/models/acme/tiny/revision/main?blobs=true" => br#"{"sha": "0123abcd", "siblings": [
                 {"rfilename": "config.json", "size": 2}, {"rfilename": "README.md"}, {"rfilename": "pytorch_model.bin"},
                 {"rfilename": "model.safetensors.index.json"}, {"rfilename": "model-00001-of-00002.safetensors", "size": 5000},
-                {"rfilename": "model-00002-of-00002.safetensors", "size": 5000}, {"rfilename": "tokenizer.json", "size": 2}]}"#
+                {"rfilename": "model-00002-of-00002.safetensors", "size": 5000, "blobId": "of a pointer", "lfs": {"sha256": "45bae0c3cdde94deda61c87bcd7297c1f3cab0c3866478fcce2b05f681874429", "size": 5000, "pointerSize": 135}},
+                {"rfilename": "tokenizer.json", "size": 2, "blobId": "9e26dfeeb6e641a33dae4961196235bdb965b21b"}]}"#
                 .to_vec(),
             Some("config.json" | "tokenizer.json") => b"{}".to_vec(),
             Some("model.safetensors.index.json") => br#"{"weight_map": {"a": "model-00001-of-00002.safetensors",
@@ -410,6 +452,43 @@ mod tests {
             "the second time only the listing is asked for"
         );
         std::fs::remove_dir_all(&cache).unwrap();
+    }
+
+    /// A hub, or whoever sits in between, that serves another file than it lists.
+    #[tokio::test]
+    async fn a_file_that_hashes_to_something_else_is_not_kept() {
+        let endpoint = hub(Arc::default()).await;
+        let cache = std::env::temp_dir().join(format!("gainsay-hub-hash-{}", std::process::id()));
+        let hub = Hub::new(&endpoint, Some("sesame".to_owned()), cache.clone()).unwrap();
+        let error = hub.pull(&"acme/tiny@forged".parse().unwrap()).await.unwrap_err();
+        assert!(
+            format!("{error:#}").contains("tokenizer.json is not the file that the hub lists"),
+            "{error:#}"
+        );
+        let dir = cache.join("acme--tiny").join("0123abcd");
+        assert!(!dir.join("tokenizer.json").exists() && !dir.join("tokenizer.json.part").exists());
+        // Two at once, one of which waits for the other.
+        let id: HubId = "acme/tiny".parse().unwrap();
+        let (one, other) = tokio::join!(hub.pull(&id), hub.pull(&id));
+        assert_eq!(one.unwrap(), other.unwrap());
+        assert_eq!(std::fs::read(dir.join("model-00001-of-00002.safetensors")).unwrap(), vec![1; 5000]);
+        std::fs::remove_dir_all(&cache).unwrap();
+    }
+
+    #[test]
+    fn a_token_does_not_travel_in_the_clear() {
+        let hub = |endpoint: &str| Hub::new(endpoint, Some("sesame".to_owned()), PathBuf::new()).map(drop);
+        for endpoint in
+            ["http://hub.example.org", "http://127.0.0.1.example.org", "http://localhost.example.org", "hub"]
+        {
+            assert!(hub(endpoint).is_err(), "{endpoint}");
+        }
+        for endpoint in
+            ["https://hub.example.org", "http://localhost:1", "http://127.0.0.1:2/x", "http://[::1]:3"]
+        {
+            hub(endpoint).unwrap();
+        }
+        assert!(Hub::new("http://hub.example.org", None, PathBuf::new()).is_ok());
     }
 
     #[test]

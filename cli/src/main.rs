@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod generated;
 mod hub;
+mod hub_hash;
 mod local;
 mod models;
 mod operator;

@@ -6,6 +6,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const TICK: Duration = Duration::from_millis(120);
 
+/// Text of strangers as it may go to a terminal: characters that would steer it are replaced, all but line feeds and tabs.
+pub(crate) fn harmless(text: &str) -> String {
+    let steers = |letter: &char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if steers(&letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
 /// A line that shows that something is being done, until it is finished or dropped.
 pub(crate) fn spinner(message: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message.to_owned());

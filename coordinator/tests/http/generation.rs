@@ -9,8 +9,9 @@ use gainsay_api::client::{Auth, Client, ClientError};
 use gainsay_api::generation::{ChatResponse, Completion, FinishReason};
 use gainsay_api::jobs::{Finality, JobQuery, JobState, JobsQuery};
 use gainsay_api::leases::{Lease, LeaseRequest};
+use gainsay_program::{MAX_TOP_K, SamplingDefaults};
 use gainsay_testkit::{
-    TestCoordinator, TestCoordinatorBuilder, TestGenerator, TestOwner, TestSubmitter, until,
+    TestCoordinator, TestCoordinatorBuilder, TestGenerator, TestOwner, TestSubmitter, job_of, until,
 };
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -145,6 +146,29 @@ async fn several_choices_are_as_many_jobs_and_stop_strings_are_cut_off() {
     let gainsay = response.gainsay.unwrap();
     assert_eq!(gainsay.parts.len(), 2);
     assert_ne!(gainsay.parts[0].claim, gainsay.parts[1].claim);
+    stage.test.stop().await;
+}
+
+/// A request that leaves a parameter out gets the model's own; what it says counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_leaves_out_is_as_the_model_has_it() {
+    let mut stage = Stage::new().await;
+    let generation = stage.model.manifest.generation.as_mut().unwrap();
+    generation.defaults = SamplingDefaults { temperature: Some(0.5), top_k: Some(7), ..Default::default() };
+    stage.model.manifest.name = "opinionated".to_owned();
+    stage.model.publish(&stage.client).await;
+    let drawn = async |more: Value| {
+        let mut body = json!({"model": "opinionated", "prompt": [3], "max_tokens": 2});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(stage.post("/v1/jobs", &body).await.status, 202);
+        let lease = stage.lease().await;
+        let sampling = job_of(&lease).generation_request().unwrap().sampling.clone();
+        stage.claim(&lease, &ids("ab")).await.unwrap();
+        (sampling.temperature, sampling.top_k, sampling.top_p)
+    };
+    assert_eq!(drawn(json!({})).await, (0.5, 7, 1.0));
+    assert_eq!(drawn(json!({"temperature": 1, "top_p": 0.25})).await, (1.0, 7, 0.25));
+    assert_eq!(drawn(json!({"top_k": -1})).await, (0.5, MAX_TOP_K, 1.0));
     stage.test.stop().await;
 }
 

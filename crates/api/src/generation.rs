@@ -77,19 +77,19 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub max_completion_tokens: Option<u32>,
-    /// Divides the logits; 0 takes the most probable token always. 1 where absent.
+    /// Divides the logits; 0 takes the most probable token always. Where absent, the model's own, else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
-    /// The share of probability that is kept. 1 where absent.
+    /// The share of probability that is kept. Where absent, the model's own, else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f32>,
-    /// Candidates that are kept, at most 1 024; 0, −1 or absent: as many as may be.
+    /// Candidates that are kept, at most 1 024; 0 or −1: as many as may be. Where absent, the model's own, else as many as may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<i64>,
-    /// Candidates less probable than this share of the best are dropped. 0 where absent.
+    /// Candidates less probable than this share of the best are dropped. Where absent, the model's own, else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f32>,
-    /// Divides the logits of tokens that occurred. 1 where absent.
+    /// Divides the logits of tokens that occurred. Where absent, the model's own, else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f32>,
     /// Subtracted from the logits of tokens that the answer holds.

@@ -7,7 +7,8 @@ use crate::limits::{
 };
 use crate::{
     ActivationBits, Answer, ArithmeticProfile, Dtype, GenerationSpec, JobField, JobInput, KvDtype, Layer,
-    LinearKind, Manifest, Op, OpKind, OpPlace, Operand, Program, Sampling, Scope, TensorRef, TensorSpec,
+    LinearKind, Manifest, Op, OpKind, OpPlace, Operand, Program, Sampling, SamplingDefaults, Scope,
+    TensorRef, TensorSpec,
 };
 
 /// No op kind takes more.
@@ -276,6 +277,7 @@ impl GenerationSpec {
         encoder.option(self.template.as_ref(), |encoder, template| {
             encoder.hash(template);
         });
+        self.defaults.encode(encoder);
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -283,6 +285,7 @@ impl GenerationSpec {
             stop_ids: decoder.list(MAX_STOP_IDS, Decoder::u32)?,
             kv_dtype: KvDtype::decode(decoder)?,
             template: decoder.option(Decoder::hash)?,
+            defaults: SamplingDefaults::decode(decoder)?,
         })
     }
 }

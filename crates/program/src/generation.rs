@@ -24,6 +24,7 @@ pub(crate) fn check_generation(
     }
     if let Some(generation) = &manifest.generation {
         check_stop_ids(manifest, generation)?;
+        generation.defaults.check().map_err(ManifestError::Defaults)?;
     }
     let layers = &manifest.program.layers;
     for (layer_index, layer) in layers.iter().enumerate() {

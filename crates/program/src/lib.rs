@@ -29,6 +29,7 @@ mod place;
 mod program;
 pub mod reference;
 mod sampling;
+mod sampling_defaults;
 mod shapes;
 #[cfg(feature = "toy")]
 pub mod toy;
@@ -55,6 +56,7 @@ pub use sampling::{
     GenerationRequest, MAX_LOGIT_BIASES, MAX_PENALTY, MAX_REPETITION_PENALTY, MAX_STOP_BYTES,
     MAX_STOP_STRINGS, MAX_TEMPERATURE, MAX_TOP_K, RequestError, Sampling, StopRules,
 };
+pub use sampling_defaults::SamplingDefaults;
 pub use shapes::{OpError, OutputType};
 pub use validate::{ManifestError, ValidatedModel};
 pub use virtual_layer::VirtualOp;

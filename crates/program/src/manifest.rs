@@ -2,7 +2,7 @@
 
 use gainsay_commitment::{ModelId, TensorCommitment, encoding::Canonical};
 
-use crate::{Dtype, ManifestError, Program, Shape, ValidatedModel};
+use crate::{Dtype, ManifestError, Program, SamplingDefaults, Shape, ValidatedModel};
 
 /// Which edition of the arithmetic decides what the ops mean, and which ops are allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -91,7 +91,7 @@ impl KvDtype {
 }
 
 /// What a language model needs besides its program.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct GenerationSpec {
     /// Tokens that end an answer, ascending.
     pub stop_ids: Vec<u32>,
@@ -99,6 +99,8 @@ pub struct GenerationSpec {
     pub kv_dtype: KvDtype,
     /// BLAKE3 of the JSON object of chat template, `bos_token` and `eos_token`, where the model has a chat template.
     pub template: Option<TensorCommitment>,
+    /// How answers are drawn where a request does not say.
+    pub defaults: SamplingDefaults,
 }
 
 /// A model: its program, and commitments to everything that the program reads.

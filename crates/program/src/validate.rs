@@ -15,8 +15,8 @@ use crate::memory::{
 };
 use crate::shapes::{OpError, OutputType, infer};
 use crate::{
-    Dtype, GenerationRequest, Manifest, Op, OpKind, OpPlace, Operand, RowSpace, Scope, Shape, TensorRef,
-    TensorSpec, VirtualOp,
+    Dtype, GenerationRequest, Manifest, Op, OpKind, OpPlace, Operand, RequestError, RowSpace, Scope, Shape,
+    TensorRef, TensorSpec, VirtualOp,
 };
 
 /// Why a manifest is refused.
@@ -125,6 +125,9 @@ pub enum ManifestError {
     /// End tokens out of order, given twice, or outside the vocabulary.
     #[error("the end tokens must be ids of the vocabulary in ascending order, each once")]
     StopIds,
+    /// A parameter of sampling that no job could state.
+    #[error("the defaults of sampling: {0}")]
+    Defaults(RequestError),
 }
 
 /// A manifest that checks. It answers all questions about shapes, for any job.

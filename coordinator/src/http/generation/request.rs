@@ -10,7 +10,9 @@ use gainsay_api::generation::{
     ChatRequest, CompletionRequest, Content, Message, Options, Stop, refused_field,
 };
 use gainsay_api::limits::{MAX_CHOICES, MAX_GENERATIONS, MAX_MESSAGES};
-use gainsay_program::{GenerationRequest, JobError, MAX_TOP_K, RequestError, Sampling, StopRules};
+use gainsay_program::{
+    GenerationRequest, JobError, MAX_TOP_K, RequestError, Sampling, SamplingDefaults, StopRules,
+};
 use gainsay_protocol::{Amount, Job};
 use gainsay_text::{ChatMessage, TemplateError, TokenTable, UnixSeconds};
 use serde::de::DeserializeOwned;
@@ -150,7 +152,8 @@ async fn prepare(
         let sentence = "The model's tokenizer file does not load here";
         ApiError::new(ErrorCode::ModelIncomplete, sentence).param("model")
     })?;
-    let sampling = sampling(&options)?;
+    let generation = model.model.manifest().generation.as_ref();
+    let sampling = sampling(&options, generation.map(|generation| &generation.defaults))?;
     let stop = stop_strings(options.stop.as_ref());
     let mut requests = Vec::new();
     for prompt in &prompts {
@@ -210,9 +213,14 @@ fn message(place: usize, message: Message) -> Result<ChatMessage, ApiError> {
     Ok(ChatMessage { role: message.role.template_name().to_owned(), content, name: message.name })
 }
 
-fn sampling(options: &Options) -> Result<Sampling, ApiError> {
+/// What the request says; where it says nothing, what the model's publisher says; where that says nothing either, what
+/// OpenAI's API does.
+fn sampling(options: &Options, defaults: Option<&SamplingDefaults>) -> Result<Sampling, ApiError> {
+    let silent = Sampling { temperature: 1.0, ..Sampling::default() };
+    let silent = defaults.map_or(silent.clone(), |defaults| defaults.over(silent));
     let top_k = match options.top_k {
-        None | Some(0 | -1) => MAX_TOP_K,
+        None => silent.top_k,
+        Some(0 | -1) => MAX_TOP_K,
         // What does not fit is refused with all other parameters, by its range.
         Some(top_k) => u32::try_from(top_k).unwrap_or(0),
     };
@@ -229,11 +237,11 @@ fn sampling(options: &Options) -> Result<Sampling, ApiError> {
         None => getrandom::u64().map_err(|error| ApiError::internal(error.to_string()))?,
     };
     Ok(Sampling {
-        temperature: options.temperature.unwrap_or(1.0),
+        temperature: options.temperature.unwrap_or(silent.temperature),
         top_k,
-        top_p: options.top_p.unwrap_or(1.0),
-        min_p: options.min_p.unwrap_or(0.0),
-        repetition_penalty: options.repetition_penalty.unwrap_or(1.0),
+        top_p: options.top_p.unwrap_or(silent.top_p),
+        min_p: options.min_p.unwrap_or(silent.min_p),
+        repetition_penalty: options.repetition_penalty.unwrap_or(silent.repetition_penalty),
         presence_penalty: options.presence_penalty.unwrap_or(0.0),
         frequency_penalty: options.frequency_penalty.unwrap_or(0.0),
         logit_bias,

@@ -78,7 +78,12 @@ impl Decoder {
             max_sequence: self.max_sequence,
             expand_from_rows: 16,
             blocks_per_layer: 1,
-            generation: Some(GenerationSpec { stop_ids: vec![2], kv_dtype: self.kv_dtype, template: None }),
+            generation: Some(GenerationSpec {
+                stop_ids: vec![2],
+                kv_dtype: self.kv_dtype,
+                template: None,
+                defaults: gainsay_program::SamplingDefaults::default(),
+            }),
             tensors: builder.tensors,
             program: Program { layers },
         };

@@ -10,7 +10,7 @@ use super::tensors::{Ops, TensorSource, Tensors};
 use super::{LowerError, LowerOptions, Lowered};
 use crate::{
     Dtype, GenerationSpec, JobField, KvDtype, Layer, Manifest, ManifestError, OpKind, Operand, Program,
-    ValidatedModel, weights,
+    SamplingDefaults, ValidatedModel, weights,
 };
 
 /// The numbers that a model of the family is determined by.
@@ -39,6 +39,8 @@ pub(crate) struct DecoderShape {
     pub(crate) tied: bool,
     /// Tokens that end an answer, ascending.
     pub(crate) stop_ids: Vec<u32>,
+    /// How answers are drawn where a request does not say.
+    pub(crate) defaults: SamplingDefaults,
 }
 
 /// Builds and validates the manifest of a language model. Its longest sequence is cut to what a party may be asked to hold in
@@ -69,6 +71,7 @@ pub(crate) fn lower_decoder(
         stop_ids: shape.stop_ids.clone(),
         kv_dtype: options.kv_dtype.unwrap_or(KvDtype::Bf16),
         template,
+        defaults: shape.defaults.clone(),
     };
     let manifest = Manifest {
         name: options.name.clone(),

@@ -7,6 +7,7 @@ use super::ConfigError;
 use super::config::{CONFIG, at_least_one, expect, parse};
 use super::decoder::DecoderShape;
 use super::rope::Rope;
+use crate::{MAX_TOP_K, SamplingDefaults};
 
 const GENERATION: &str = "generation_config.json";
 const TOKENIZER: &str = "tokenizer_config.json";
@@ -26,7 +27,7 @@ pub struct LanguageFiles {
     pub weights: Vec<Vec<u8>>,
     /// `tokenizer.json`; only its hash enters the manifest.
     pub tokenizer: Vec<u8>,
-    /// `generation_config.json`, where there is one: which tokens end an answer.
+    /// `generation_config.json`, where there is one: which tokens end an answer, and how they are drawn.
     pub generation: Option<Vec<u8>>,
     /// `tokenizer_config.json`, where there is one: the chat template, and the tokens that it names.
     pub tokenizer_config: Option<Vec<u8>>,
@@ -201,6 +202,7 @@ pub(super) fn decoder_shape(
         head_norms: family == Family::Qwen3,
         tied: config.tie_word_embeddings,
         stop_ids: stop_ids(files, &config)?,
+        defaults: sampling_defaults(files)?,
     })
 }
 
@@ -280,6 +282,39 @@ fn stop_ids(files: &LanguageFiles, config: &Transformer) -> Result<Vec<u32>, Con
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
+}
+
+/// How answers are drawn where a request does not say, by `generation_config.json`. `do_sample: false` takes the most probable
+/// token; a `top_k` that is not positive is no bound, and no bound is above what a draw considers.
+fn sampling_defaults(files: &LanguageFiles) -> Result<SamplingDefaults, ConfigError> {
+    #[derive(Deserialize)]
+    struct Generation {
+        do_sample: Option<bool>,
+        temperature: Option<f32>,
+        top_k: Option<i64>,
+        top_p: Option<f32>,
+        min_p: Option<f32>,
+        repetition_penalty: Option<f32>,
+    }
+    let top_k = |top_k| match u32::try_from(top_k) {
+        Ok(0) | Err(_) => MAX_TOP_K,
+        Ok(top_k) => top_k.min(MAX_TOP_K),
+    };
+    let Some(bytes) = files.generation.as_deref() else { return Ok(SamplingDefaults::default()) };
+    let said: Generation = parse(GENERATION, bytes)?;
+    let defaults = SamplingDefaults {
+        temperature: if said.do_sample == Some(false) { Some(0.0) } else { said.temperature },
+        top_k: said.top_k.map(top_k),
+        top_p: said.top_p,
+        min_p: said.min_p,
+        repetition_penalty: said.repetition_penalty,
+    };
+    defaults.check().map(|()| defaults).map_err(|error| ConfigError::Unsupported {
+        file: GENERATION,
+        field: "sampling",
+        found: "beyond what a job may state".to_owned(),
+        supported: error.to_string(),
+    })
 }
 
 /// What renders conversations: a JSON object of `bos_token`, `chat_template` and `eos_token`, its keys in this order and nothing

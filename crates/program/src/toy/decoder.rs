@@ -8,7 +8,7 @@ use crate::lowering::decoder::{DecoderShape, lower_decoder};
 use crate::lowering::rope::{Rope, RopeScaling};
 use crate::lowering::{ActivationWidths, LowerError, LowerOptions};
 use crate::reference::ReferenceError;
-use crate::{ArithmeticProfile, Dtype, JobInput, KvDtype, Sampling, reference};
+use crate::{ArithmeticProfile, Dtype, JobInput, KvDtype, Sampling, SamplingDefaults, reference};
 
 /// What the small language model looks like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,6 +91,7 @@ impl DecoderOptions {
             head_norms: self.ornate,
             tied: self.tied,
             stop_ids: vec![0],
+            defaults: SamplingDefaults::default(),
         }
     }
 }

@@ -4,10 +4,14 @@ use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gainsay_commitment::Canonical as _;
 use gainsay_program::lowering::{
     LanguageFiles, LanguageFilesError, LowerError, LowerOptions, Lowered, is_language_model, lower_language,
 };
-use gainsay_program::{ArithmeticProfile, KvDtype, OpKind, ValidatedModel};
+use gainsay_program::{
+    ArithmeticProfile, KvDtype, MAX_TOP_K, Manifest, ManifestError, OpKind, Sampling, SamplingDefaults,
+    ValidatedModel,
+};
 use serde_json::{Value, json};
 
 pub(crate) const FAMILIES: [&str; 7] =
@@ -133,6 +137,42 @@ fn the_ends_of_answers_come_from_the_generation_config_first() {
         error.to_string().contains("generation_config.json") && error.to_string().contains("eos_token_id"),
         "{error}"
     );
+}
+
+/// A buyer who says nothing expects what the model's publisher found to work.
+#[test]
+fn the_defaults_of_sampling_come_from_the_generation_config() {
+    let lowered = |generation: &str| {
+        let mut files = files("llama3");
+        files.generation = Some(generation.as_bytes().to_vec());
+        lower_language(&files, &options(ArithmeticProfile::ExactF32V1))
+    };
+    let defaults = |generation: &str| {
+        let manifest = lowered(generation).expect("it lowers").manifest;
+        assert_eq!(Manifest::from_bytes(&manifest.to_bytes()).as_ref(), Ok(&manifest));
+        manifest.generation.expect("it is a language model").defaults
+    };
+    assert_eq!(defaults("{}"), SamplingDefaults::default());
+    let said = SamplingDefaults {
+        temperature: Some(0.6),
+        top_k: Some(20),
+        top_p: Some(0.95),
+        min_p: Some(0.0),
+        repetition_penalty: Some(1.05),
+    };
+    let qwen = r#"{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0, "repetition_penalty": 1.05}"#;
+    assert_eq!(defaults(qwen), said);
+    let over = said.over(Sampling { seed: 3, ..Sampling::default() });
+    assert_eq!((over.temperature, over.top_k, over.seed), (0.6, 20, 3));
+    assert_eq!(defaults(r#"{"do_sample": false, "temperature": 0.7}"#).temperature, Some(0.0), "greedy");
+    assert_eq!(defaults(r#"{"top_k": 0}"#).top_k, Some(MAX_TOP_K), "no bound");
+    assert_eq!(defaults(r#"{"top_k": 100000}"#).top_k, Some(MAX_TOP_K));
+    let refused = lowered(r#"{"repetition_penalty": 1000.0}"#).expect_err("no job may state it");
+    let LowerError::Config(refused) = refused else { panic!("{refused:?}") };
+    assert!(refused.to_string().contains("repetition_penalty"), "{refused}");
+    let mut manifest = lowered("{}").expect("it lowers").manifest;
+    manifest.generation.as_mut().expect("a language model").defaults.top_p = Some(f32::NAN);
+    assert!(matches!(manifest.validate(), Err(ManifestError::Defaults(_))));
 }
 
 #[test]

@@ -449,7 +449,12 @@ fn an_answer_of_many_rows_over_a_wide_vocabulary_is_refused() {
     const VOCABULARY: u32 = MAX_WIDTH / 2;
     let mut wide = manifest(&[(Dtype::F32, VOCABULARY, 1), (Dtype::F32, VOCABULARY, 1)], ops);
     (wide.vocabulary, wide.max_sequence) = (VOCABULARY, 2048);
-    wide.generation = Some(GenerationSpec { stop_ids: vec![2], kv_dtype: KvDtype::F32, template: None });
+    wide.generation = Some(GenerationSpec {
+        stop_ids: vec![2],
+        kv_dtype: KvDtype::F32,
+        template: None,
+        defaults: gainsay_program::SamplingDefaults::default(),
+    });
     let model = wide.validate().expect("a row of logits is not much");
     let row = 4 * (2 * u64::from(VOCABULARY) + 2);
     let rows = |answers| RowCounts { tokens: 5, sequences: 1, answers };
