@@ -220,10 +220,10 @@ fn int8_kernel(weights: &Int8Weights, rows: u32) -> Int8Kernel {
         (false, false, false) => ("int8_tile_short", 64),
         (false, false, true) => ("int8_tile_short_digits", 64),
     };
-    // Three stages, in whose place the results come, behind two sets of scales.
+    // Three stages, in whose place the results come, behind three sets of scales.
     let (stages, results) = (3 * 2 * INT8_TILE * stage_depth, INT8_TILE / digits * (INT8_TILE + 4) * 4);
     let blocks = (rows * digits).div_ceil(INT8_TILE) * columns.div_ceil(INT8_TILE);
-    let shape = Shape::line(blocks, INT8_THREADS).with_shared(2 * INT8_THREADS * 4 + stages.max(results));
+    let shape = Shape::line(blocks, INT8_THREADS).with_shared(3 * INT8_THREADS * 4 + stages.max(results));
     Int8Kernel { kernel, shape, slots: 0 }
 }
 

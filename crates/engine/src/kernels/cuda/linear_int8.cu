@@ -341,7 +341,7 @@ struct TileInt8 {
 
     const Int8Map &map;
     unsigned char *stages;
-    // Scales of the rows and columns, of a group and of the next: [2][2 · TILE].
+    // Scales of the rows and columns, of a group and of those before and after it: [3][2 · TILE].
     float *scales;
     size_t first_row, first_column;
     int thread, lane, warp;
@@ -415,6 +415,8 @@ struct TileInt8 {
         }
     }
 
+    __device__ __forceinline__ float *scales_of(uint32_t group) const { return scales + group % 3 * TILE_THREADS; }
+
     // The scale that this thread brings for all: of a row or of a column.
     __device__ __forceinline__ float scale_of(uint32_t group, uint32_t groups) const {
         size_t index = thread < TILE ? first_row + thread : first_column + thread - TILE;
@@ -476,24 +478,31 @@ struct TileInt8 {
             if (step < steps) copy(from, step);
             copies_end();
         }
+        // Four warps scale a group's sums when they have them, the other four before they go on, so that on each quarter of a
+        // multiprocessor one warp multiplies while the other scales.
+        bool early = warp < TILE_THREADS / 64, waits = false;
         uint32_t group = 0, left = steps_of_group;
         if constexpr (!GROUPED) scales[thread] = next_scale;
         for (uint32_t step = 0; step < steps; step++) {
             if (GROUPED && left == steps_of_group) {
-                scales[group % 2 * TILE_THREADS + thread] = next_scale;
+                scales_of(group)[thread] = next_scale;
                 next_scale = scale_of(group + 1, groups);
             }
             copies_wait<TILE_STAGES - 2>();
             __syncthreads();
             if (step + TILE_STAGES - 1 < steps) copy(from, step + TILE_STAGES - 1);
             copies_end();
+            if (GROUPED && waits) scale(scales_of(group - 1), sums, totals);
+            waits = false;
             multiply(step, sums);
             if (GROUPED && --left == 0) {
-                scale(scales + group % 2 * TILE_THREADS, sums, totals);
+                if (early) scale(scales_of(group), sums, totals);
+                waits = !early;
                 group++;
                 left = steps_of_group;
             }
         }
+        if (GROUPED && waits) scale(scales_of(group - 1), sums, totals);
         if constexpr (!GROUPED) {
             begin(totals);
             scale(scales, sums, totals);
@@ -509,7 +518,7 @@ __device__ __forceinline__ void int8_tile(const Int8Map &map, uint32_t) {
     size_t first_row = static_cast<size_t>(blockIdx.x / across) * Tile::ROWS;
     size_t first_column = static_cast<size_t>(blockIdx.x % across) * TILE;
     int thread = static_cast<int>(threadIdx.x);
-    auto stages = reinterpret_cast<unsigned char *>(shared + 2 * TILE_THREADS);
+    auto stages = reinterpret_cast<unsigned char *>(shared + 3 * TILE_THREADS);
     Tile{map, stages, shared, first_row, first_column, thread, thread % 32, thread / 32}.run();
 }
 
