@@ -1,6 +1,8 @@
 // Runs a kernel's blocks one after another, the threads of a block as coroutines.
 #include "emulator.hpp"
 
+#include "coroutine.hpp"
+
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -8,7 +10,31 @@
 #include <string>
 #include <vector>
 
-#include <ucontext.h>
+#ifdef __x86_64__
+asm(R"(
+    .text
+    .globl emulator_change_stack
+    .hidden emulator_change_stack
+    .type emulator_change_stack, @function
+emulator_change_stack:
+    push %rbp
+    push %rbx
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, (%rdi)
+    mov %rsi, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbx
+    pop %rbp
+    ret
+    .size emulator_change_stack, . - emulator_change_stack
+)");
+#endif
 
 namespace emulator {
 
@@ -17,7 +43,6 @@ thread_local Place here;
 namespace {
 
 constexpr unsigned WARP = 32;
-constexpr size_t STACK_BYTES = 64 << 10;
 constexpr unsigned MOST_EXCHANGED = 32;
 
 struct Kernel {
@@ -41,8 +66,7 @@ struct Copy {
 };
 
 struct Thread {
-    ucontext_t context;
-    std::unique_ptr<char[]> stack;
+    Coroutine coroutine;
     Place place;
     State state = State::Ready;
     // Groups of copies that are under way, the last one open.
@@ -59,7 +83,7 @@ struct Block {
     Entry entry;
     void **arguments;
     const char *name;
-    ucontext_t scheduler;
+    Coroutine scheduler;
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     std::vector<unsigned char> shared;
@@ -80,15 +104,15 @@ Thread &current() { return block->threads[block->running]; }
 void yield(State state) {
     Thread &thread = current();
     thread.state = state;
-    swapcontext(&thread.context, &block->scheduler);
+    Coroutine::change(thread.coroutine, block->scheduler);
 }
 
-void run_thread() {
+[[noreturn]] void run_thread() {
     block->entry(block->arguments);
-    Thread &thread = current();
     // On a GPU a thread that ends does not take back its copies.
     wait_copies(0);
-    thread.state = State::Returned;
+    yield(State::Returned);
+    std::abort();
 }
 
 // xorshift64*.
@@ -141,11 +165,7 @@ void run_block(const Place &first, unsigned threads) {
         thread.place.lane = i % WARP;
         thread.state = State::Ready;
         thread.copies.assign(1, {});
-        getcontext(&thread.context);
-        thread.context.uc_stack.ss_sp = thread.stack.get();
-        thread.context.uc_stack.ss_size = STACK_BYTES;
-        thread.context.uc_link = &block->scheduler;
-        makecontext(&thread.context, run_thread, 0);
+        thread.coroutine.start(run_thread);
         ready.push_back(i);
     }
     while (true) {
@@ -156,7 +176,7 @@ void run_block(const Place &first, unsigned threads) {
             ready.pop_back();
             Thread &thread = block->threads[block->running];
             here = thread.place;
-            swapcontext(&block->scheduler, &thread.context);
+            Coroutine::change(block->scheduler, thread.coroutine);
         }
         release(ready);
         if (ready.empty()) return;
@@ -233,8 +253,7 @@ extern "C" int emulator_launch(const char *name, const unsigned grid[3], const u
     run.entry = found->second.entry;
     run.arguments = arguments;
     run.name = name;
-    run.threads.resize(threads);
-    for (Thread &thread : run.threads) thread.stack.reset(new char[STACK_BYTES]);
+    run.threads = std::vector<Thread>(threads);
     // Not zero: a kernel that reads what it has not written shall not find what it wants.
     run.shared.assign(shared_bytes + 16, 0xc5);
     run.random = seed * 2 + 1;
