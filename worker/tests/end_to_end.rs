@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use gainsay_api::accounts::Deposit;
-use gainsay_api::client::{Client, keys};
+mod support;
+
 use gainsay_api::disputes::{
     DisputeFilter, DisputeState, DisputeSummary, Verdict, VerdictReason, VirtualView,
 };
@@ -12,101 +12,37 @@ use gainsay_api::jobs::{Finality, JobQuery, JobState, JobView, SubmitJob};
 use gainsay_challenger::Mode;
 use gainsay_engine::Options;
 use gainsay_protocol::JobId;
-use gainsay_testkit::{OPERATOR_TOKEN, TestCoordinator, TestSubmitter, ToyModel, until};
+use gainsay_testkit::{ToyModel, until};
 use gainsay_worker::Summary;
-use std::fmt::Debug;
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use support::{Running, Stage, cheating, honest};
 
-/// A coordinator with a model, and a submitter with money.
+/// A stage with a model.
 struct Scene {
-    coordinator: TestCoordinator,
-    client: Client,
+    stage: Stage,
     model: ToyModel,
-    submitter: TestSubmitter,
-}
-
-/// A party that runs until it is stopped.
-struct Running<T> {
-    stop: CancellationToken,
-    task: JoinHandle<T>,
-    progress: watch::Receiver<T>,
-}
-
-impl<T: Debug> Running<T> {
-    /// Waits until it has done what `enough` asks for.
-    async fn until(&mut self, enough: impl FnMut(&T) -> bool) {
-        let patience = Duration::from_secs(30);
-        let reached = tokio::time::timeout(patience, self.progress.wait_for(enough)).await.is_ok();
-        assert!(reached, "waited in vain: {:?}", self.progress.borrow());
-    }
-
-    /// Asks it to stop, and waits for what it has to say.
-    async fn stop(self) -> T {
-        self.stop.cancel();
-        self.task.await.expect("a party does not panic")
-    }
-
-    /// Ends it where it stands, as a crash would.
-    async fn kill(self) {
-        self.task.abort();
-        // What the party has spawned goes on for a moment, as a killed process's requests under way do.
-        self.stop.cancel();
-        let _ = self.task.await;
-    }
 }
 
 impl Scene {
     async fn new() -> Self {
-        let coordinator = TestCoordinator::start().await;
-        let client = coordinator.client().await;
+        let stage = Stage::new().await;
         let model = ToyModel::default();
-        model.publish(&client).await;
-        let submitter = TestSubmitter::register(&client, "submitter", 10_000_000).await;
-        Self { coordinator, client, model, submitter }
+        model.publish(&stage.client).await;
+        Self { stage, model }
     }
 
-    fn home(&self, name: &str) -> PathBuf {
-        self.coordinator.folder().join(name)
-    }
-
-    /// Gives the owner of `name` a key and money.
     async fn fund(&self, name: &str) {
-        let key = keys::load_or_create(&self.home(name).join("owner.key")).unwrap();
-        let owner = self.client.register_owner(&key, &format!("{name}'s owner")).await.unwrap();
-        let deposit = Deposit { to: owner.owner, amount: 10_000_000 };
-        self.client.deposit(OPERATOR_TOKEN, &deposit).await.unwrap();
+        self.stage.fund(name).await;
     }
 
     fn worker(&self, name: &str, misbehave: Option<&str>) -> Running<Summary> {
-        let mut config = gainsay_worker::Config::new(self.coordinator.url(), name, self.home(name));
-        config.party.models.engine = Options { threads: 1, ..Options::default() };
-        config.party.look_every = Duration::from_millis(200);
-        config.lease_wait = Duration::from_millis(500);
-        config.misbehaviour = misbehave.map(|how| how.parse().unwrap());
-        let stop = CancellationToken::new();
-        let (sender, progress) = watch::channel(Summary::default());
-        config.progress = Some(sender);
-        let run = gainsay_worker::run(config, stop.clone());
-        let task = tokio::spawn(async { run.await.expect("the worker works") });
-        Running { stop, task, progress }
+        match misbehave {
+            Some(how) => self.stage.worker(name, cheating(how)),
+            None => self.stage.worker(name, honest),
+        }
     }
 
     fn challenger(&self, name: &str, mode: Mode) -> Running<gainsay_challenger::Summary> {
-        let mut config = gainsay_challenger::Config::new(self.coordinator.url(), name, self.home(name));
-        config.party.models.engine = Options { threads: 1, ..Options::default() };
-        config.party.look_every = Duration::from_millis(200);
-        config.list_every = Duration::from_millis(200);
-        config.mode = mode;
-        let stop = CancellationToken::new();
-        let (sender, progress) = watch::channel(gainsay_challenger::Summary::default());
-        config.progress = Some(sender);
-        let run = gainsay_challenger::run(config, stop.clone());
-        let task = tokio::spawn(async { run.await.expect("the challenger checks") });
-        Running { stop, task, progress }
+        self.stage.challenger(name, mode)
     }
 
     /// A job of two sequences, one of them long enough for virtual layers.
@@ -114,11 +50,11 @@ impl Scene {
         let lists = vec![(0..20).map(|i| i % 50).collect(), vec![3, 1, 4]];
         let input = EmbeddingInput::TokenLists(lists);
         let job = SubmitJob { model: self.model.name().to_owned(), input, max_price: None };
-        self.client.submit_job(&self.submitter.api_key, &job).await.unwrap().id
+        self.stage.client.submit_job(&self.stage.submitter.api_key, &job).await.unwrap().id
     }
 
     async fn job(&self, id: JobId) -> JobView {
-        self.client.job(&self.submitter.api_key, id, JobQuery::default()).await.unwrap()
+        self.stage.client.job(&self.stage.submitter.api_key, id, JobQuery::default()).await.unwrap()
     }
 
     async fn claimed(&self, id: JobId) -> JobView {
@@ -127,14 +63,16 @@ impl Scene {
 
     async fn dispute(&self, state: DisputeState) -> DisputeSummary {
         let filter = DisputeFilter { state: Some(state), ..DisputeFilter::default() };
-        until("a dispute", async || self.client.disputes(&filter).await.unwrap().disputes.into_iter().next())
-            .await
+        until("a dispute", async || {
+            self.stage.client.disputes(&filter).await.unwrap().disputes.into_iter().next()
+        })
+        .await
     }
 
     /// Lets all windows pass.
     async fn close_windows(&self) {
-        let parameters = self.client.info().await.unwrap().parameters;
-        self.coordinator.advance(parameters.window_ms + 1).await;
+        let parameters = self.stage.client.info().await.unwrap().parameters;
+        self.stage.coordinator.advance(parameters.window_ms + 1).await;
     }
 
     /// The honest bytes of the job's answer.
@@ -176,7 +114,7 @@ async fn honest_work_is_checked_and_paid() {
     }
     let summary = worker.stop().await;
     assert_eq!((summary.leases, summary.claims, summary.lies, summary.lost), (3, 3, 0, 0), "{summary:?}");
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }
 
 /// A cheat works alone until it is convicted; then an honest worker of another owner does the job.
@@ -191,8 +129,8 @@ async fn convicted(how: &str, expected: VerdictReason) -> DisputeSummary {
     let mut challenger = scene.challenger("cara", Mode::Challenge);
     if expected == VerdictReason::ClockExpired {
         scene.dispute(DisputeState::Open).await;
-        let parameters = scene.client.info().await.unwrap().parameters;
-        scene.coordinator.advance(parameters.worker_allowance_ms + 1).await;
+        let parameters = scene.stage.client.info().await.unwrap().parameters;
+        scene.stage.coordinator.advance(parameters.worker_allowance_ms + 1).await;
     }
     let dispute = scene.dispute(DisputeState::Decided).await;
     let decision = dispute.decision.as_ref().unwrap();
@@ -211,7 +149,7 @@ async fn convicted(how: &str, expected: VerdictReason) -> DisputeSummary {
     assert_eq!((cheat.claims, cheat.lies), (1, 1), "{how}: {cheat:?}");
     assert_eq!((challenger.opened, challenger.won, challenger.lost), (1, 1, 0), "{how}: {challenger:?}");
     assert_eq!((honest.claims, honest.lies), (1, 0), "{how}: {honest:?}");
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
     dispute
 }
 
@@ -265,7 +203,7 @@ async fn a_worker_that_was_killed_defends_from_what_it_kept() {
     let (second, challenger) = (second.stop().await, challenger.stop().await);
     assert_eq!((second.claims, second.lies), (1, 1), "the same bytes were posted again: {second:?}");
     assert_eq!(challenger.won, 1, "{challenger:?}");
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -282,7 +220,7 @@ async fn a_challenger_that_was_killed_goes_on_with_its_dispute() {
     let open = scene.dispute(DisputeState::Open).await;
     first.kill().await;
     cheat.kill().await;
-    unsilence(&scene.home("eve").join("state"));
+    unsilence(&scene.stage.home("eve").join("state"));
     let cheat = scene.worker("eve", None);
     // A challenger that only defends opens nothing new, and plays what it finds.
     let mut second = scene.challenger("cara", Mode::Defend);
@@ -293,7 +231,7 @@ async fn a_challenger_that_was_killed_goes_on_with_its_dispute() {
     let second = second.stop().await;
     assert_eq!((second.opened, second.won), (0, 1), "{second:?}");
     cheat.stop().await;
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }
 
 /// Makes the records of a silent cheat those of one that answers.
@@ -317,8 +255,8 @@ async fn a_watcher_reports_and_stakes_nothing() {
     watcher.until(|summary| summary.checked == 1).await;
     let summary = watcher.stop().await;
     assert_eq!((summary.differed, summary.opened), (1, 0), "{summary:?}");
-    assert!(scene.client.disputes(&DisputeFilter::default()).await.unwrap().disputes.is_empty());
-    assert!(!scene.home("watcher").join("challenger.key").exists());
+    assert!(scene.stage.client.disputes(&DisputeFilter::default()).await.unwrap().disputes.is_empty());
+    assert!(!scene.stage.home("watcher").join("challenger.key").exists());
     cheat.stop().await;
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }

@@ -3,109 +3,47 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use gainsay_api::accounts::Deposit;
-use gainsay_api::client::{Client, keys};
+mod support;
+
 use gainsay_api::disputes::{DisputeFilter, DisputeState, Verdict};
 use gainsay_api::embeddings::EmbeddingInput;
 use gainsay_api::generation::{Completion, CompletionRequest, Options as Asked};
 use gainsay_api::jobs::{Finality, JobQuery};
-use gainsay_engine::Options;
-use gainsay_testkit::{OPERATOR_TOKEN, TestCoordinator, TestGenerator, TestSubmitter};
+use gainsay_challenger::Mode;
+use gainsay_testkit::TestGenerator;
 use gainsay_worker::Summary;
 use serde_json::Value;
-use std::fmt::Debug;
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::sync::watch;
+use support::{Running, Stage, cheating, honest};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 /// Tokens of every answer.
 const TOKENS: u32 = 8;
 
-/// A coordinator with a language model, and a submitter with money.
+/// A stage with a language model.
 struct Scene {
-    coordinator: TestCoordinator,
-    client: Client,
+    stage: Stage,
     model: TestGenerator,
-    submitter: TestSubmitter,
-}
-
-/// A party that runs until it is stopped.
-struct Running<T> {
-    stop: CancellationToken,
-    task: JoinHandle<T>,
-    progress: watch::Receiver<T>,
-}
-
-impl<T: Debug> Running<T> {
-    async fn until(&mut self, enough: impl FnMut(&T) -> bool) {
-        let reached =
-            tokio::time::timeout(Duration::from_secs(60), self.progress.wait_for(enough)).await.is_ok();
-        assert!(reached, "waited in vain: {:?}", self.progress.borrow());
-    }
-
-    async fn stop(self) -> T {
-        self.stop.cancel();
-        self.task.await.expect("a party does not panic")
-    }
-
-    /// Ends it where it stands, as a crash would.
-    async fn kill(self) {
-        self.task.abort();
-        self.stop.cancel();
-        let _ = self.task.await;
-    }
 }
 
 impl Scene {
     async fn new() -> Self {
-        let coordinator = TestCoordinator::start().await;
-        let client = coordinator.client().await;
+        let stage = Stage::new().await;
         let model = TestGenerator::new();
-        model.publish(&client).await;
-        let submitter = TestSubmitter::register(&client, "submitter", 10_000_000).await;
-        Self { coordinator, client, model, submitter }
-    }
-
-    fn home(&self, name: &str) -> PathBuf {
-        self.coordinator.folder().join(name)
-    }
-
-    async fn fund(&self, name: &str) {
-        let key = keys::load_or_create(&self.home(name).join("owner.key")).unwrap();
-        let owner = self.client.register_owner(&key, &format!("{name}'s owner")).await.unwrap();
-        let deposit = Deposit { to: owner.owner, amount: 10_000_000 };
-        self.client.deposit(OPERATOR_TOKEN, &deposit).await.unwrap();
+        model.publish(&stage.client).await;
+        Self { stage, model }
     }
 
     async fn worker(&self, name: &str, misbehave: Option<&str>) -> Running<Summary> {
-        self.fund(name).await;
-        let mut config = gainsay_worker::Config::new(self.coordinator.url(), name, self.home(name));
-        config.party.models.engine = Options { threads: 1, ..Options::default() };
-        config.party.look_every = Duration::from_millis(200);
-        config.lease_wait = Duration::from_millis(500);
-        config.misbehaviour = misbehave.map(|how| how.parse().unwrap());
-        let stop = CancellationToken::new();
-        let (sender, progress) = watch::channel(Summary::default());
-        config.progress = Some(sender);
-        let run = gainsay_worker::run(config, stop.clone());
-        let task = tokio::spawn(async { run.await.expect("the worker works") });
-        Running { stop, task, progress }
+        self.stage.fund(name).await;
+        match misbehave {
+            Some(how) => self.stage.worker(name, cheating(how)),
+            None => self.stage.worker(name, honest),
+        }
     }
 
     async fn challenger(&self) -> Running<gainsay_challenger::Summary> {
-        self.fund("hawk").await;
-        let mut config = gainsay_challenger::Config::new(self.coordinator.url(), "hawk", self.home("hawk"));
-        config.party.models.engine = Options { threads: 1, ..Options::default() };
-        config.party.look_every = Duration::from_millis(200);
-        config.list_every = Duration::from_millis(200);
-        let stop = CancellationToken::new();
-        let (sender, progress) = watch::channel(gainsay_challenger::Summary::default());
-        config.progress = Some(sender);
-        let run = gainsay_challenger::run(config, stop.clone());
-        let task = tokio::spawn(async { run.await.expect("the challenger checks") });
-        Running { stop, task, progress }
+        self.stage.fund("hawk").await;
+        self.stage.challenger("hawk", Mode::Challenge)
     }
 
     fn request(&self, seed: i64, stream: bool) -> CompletionRequest {
@@ -126,16 +64,17 @@ impl Scene {
     /// Asks, and waits for the answer beside what the test does.
     fn ask(&self, seed: i64) -> JoinHandle<Completion> {
         let (client, key, request) =
-            (self.client.clone(), self.submitter.api_key.clone(), self.request(seed, false));
+            (self.stage.client.clone(), self.stage.submitter.api_key.clone(), self.request(seed, false));
         tokio::spawn(async move { client.completion(&key, &request).await.expect("an answer") })
     }
 
     /// Asks for a stream; answers all that came of it.
     fn ask_for_a_stream(&self, seed: i64) -> JoinHandle<String> {
-        let url = format!("{}/v1/completions", self.coordinator.url());
+        let url = format!("{}/v1/completions", self.stage.coordinator.url());
         gainsay_api::client::install_crypto_provider();
         let asked = reqwest::Client::builder().no_proxy().build().unwrap();
-        let asked = asked.post(url).bearer_auth(&self.submitter.api_key).json(&self.request(seed, true));
+        let asked =
+            asked.post(url).bearer_auth(&self.stage.submitter.api_key).json(&self.request(seed, true));
         tokio::spawn(async move { asked.send().await.unwrap().text().await.unwrap_or_default() })
     }
 
@@ -146,7 +85,7 @@ impl Scene {
         let asked = self.ask(3);
         challenger.until(|summary| summary.won >= 1).await;
         let filter = DisputeFilter { state: Some(DisputeState::Decided), ..DisputeFilter::default() };
-        let decided = self.client.disputes(&filter).await.unwrap().disputes;
+        let decided = self.stage.client.disputes(&filter).await.unwrap().disputes;
         assert!(decided.iter().all(|dispute| {
             dispute.decision.as_ref().is_some_and(|decision| decision.verdict == Verdict::ChallengerWins)
         }));
@@ -154,7 +93,7 @@ impl Scene {
         asked.abort();
         assert_eq!(worker.stop().await.finalized, 0);
         challenger.stop().await;
-        self.coordinator.stop().await;
+        self.stage.coordinator.stop().await;
     }
 
     /// A cheat answers, and its claim is not even taken.
@@ -167,7 +106,7 @@ impl Scene {
         assert_eq!((summary.claims, summary.finalized), (0, 0), "{summary:?}");
         asked.into_iter().for_each(|asked| asked.abort());
         stream.into_iter().for_each(|stream| stream.abort());
-        self.coordinator.stop().await;
+        self.stage.coordinator.stop().await;
     }
 }
 
@@ -197,15 +136,16 @@ async fn honest_answers_are_batched_streamed_checked_and_paid() {
         "the same request has the same answer, however it comes"
     );
     challenger.until(|summary| summary.checked >= 5).await;
-    scene.coordinator.advance(scene.coordinator.app().config().parameters.window_ms).await;
+    scene.stage.coordinator.advance(scene.stage.coordinator.app().config().parameters.window_ms).await;
     worker.until(|summary| summary.finalized >= 5).await;
     let job = answers[0].gainsay.as_ref().unwrap().job;
-    let view = scene.client.job(&scene.submitter.api_key, job, JobQuery::default()).await.unwrap();
+    let view =
+        scene.stage.client.job(&scene.stage.submitter.api_key, job, JobQuery::default()).await.unwrap();
     assert_eq!(view.answer.unwrap().finality, Finality::Final);
     let (checked, worked) = (challenger.stop().await, worker.stop().await);
     assert_eq!((checked.agreed, checked.differed), (5, 0), "{checked:?}");
     assert_eq!((worked.claims, worked.lost), (5, 0), "{worked:?}");
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }
 
 /// What was streamed before the crash is on record; the run after it must begin with the same tokens, and does.
@@ -223,7 +163,7 @@ async fn a_worker_that_is_killed_while_it_generates_says_the_same_again() {
     let whole = scene.ask(2).await.unwrap();
     assert_eq!(text_of(&stream), whole.choices[0].text);
     again.stop().await;
-    scene.coordinator.stop().await;
+    scene.stage.coordinator.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
