@@ -6,12 +6,13 @@ use crate::heartbeat::Heartbeat;
 use crate::records::Record;
 use crate::stream::TokenStream;
 use crate::{Worker, WorkerError};
+use gainsay_api::leases::ReturnReason;
 use gainsay_commitment::ModelId;
 use gainsay_engine::{Trace, Work};
-use gainsay_participant::patience::persist;
 use gainsay_program::{GenerationRequest, StopWatch};
+use gainsay_protocol::LeaseId;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How an errand ended, if nothing went wrong.
@@ -25,12 +26,13 @@ pub(crate) enum Ended {
 
 /// How long a claim waits for the end of its stream to get through.
 const STREAM_END: Duration = Duration::from_secs(3);
-/// How long a job waits for a model that is not to be had for now.
-const MODEL_WAIT: Duration = Duration::from_secs(60);
+/// Pause between two tries to get a model.
+const MODEL_PAUSE: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Runs the job of a lease, signs and keeps what came out, and posts it. Goes on when the worker is told to stop; while
-    /// the coordinator is away it then leaves a claim that is signed to the next start.
+    /// the coordinator is away it then leaves a claim that is signed to the next start. A lease whose job cannot be run here
+    /// is handed back.
     ///
     /// # Errors
     /// The job cannot be run here, or the claim cannot be kept.
@@ -39,15 +41,45 @@ impl Worker {
         record: Record,
         stop: CancellationToken,
     ) -> Result<Ended, WorkerError> {
+        let lease = record.lease;
+        let ended = self.clone().attempt(record, &stop).await;
+        match ended.as_ref().err().map(WorkerError::reason_to_return) {
+            Some(Some(_)) if stop.is_cancelled() => self.hand_back(lease, ReturnReason::ShuttingDown).await,
+            Some(Some(reason)) => self.hand_back(lease, reason).await,
+            Some(None) | None => {}
+        }
+        ended
+    }
+
+    /// Gives a lease up; where that cannot be said, it lapses.
+    async fn hand_back(&self, lease: LeaseId, reason: ReturnReason) {
+        match self.client.return_lease(&self.identity.key, lease, reason).await {
+            Ok(returned) => {
+                tracing::info!(%lease, ?reason, fee = returned.fee, "handed back");
+                self.tally.returned.add(1);
+            }
+            Err(error) => {
+                tracing::warn!(%lease, ?reason, %error, "the lease was not handed back, and lapses");
+                self.tally.lost.add(1);
+            }
+        }
+        self.tally.tell();
+    }
+
+    async fn attempt(
+        self: Arc<Self>,
+        record: Record,
+        stop: &CancellationToken,
+    ) -> Result<Ended, WorkerError> {
         let heartbeat = Heartbeat::keep(self.clone(), record.lease);
         if record.claim.is_some() {
-            self.post(&record, &stop).await;
+            self.post(&record, stop).await;
             return Ok(Ended::Claimed);
         }
         let number = self.jobs_run.add(1);
         let task = Task::new(record)?;
         let bench = tokio::select! {
-            bench = self.bench_in_time(task.record.model, &stop) => bench?,
+            bench = self.bench_in_time(task.record.model, stop) => bench?,
             () = heartbeat.lost() => return Ok(Ended::Lost),
         };
         let stream = task.record.stream.then(|| TokenStream::start(self.clone(), task.record.lease));
@@ -71,23 +103,29 @@ impl Worker {
             // Nobody's stream is worth the lease: the claim holds the whole answer.
             () = tokio::time::sleep(STREAM_END) => {}
         }
-        self.post(&signed, &stop).await;
+        self.post(&signed, stop).await;
         Ok(Ended::Claimed)
     }
 
-    /// The bench of a model, waited for as long as a failure to get it may pass.
+    /// The bench of a model. Where it is not to be had for now it is waited for, but not for longer than a lease may be held
+    /// and handed back for nothing.
     async fn bench_in_time(
         self: &Arc<Self>,
         model: ModelId,
         stop: &CancellationToken,
     ) -> Result<Arc<Bench>, WorkerError> {
-        let bench = persist(stop, WorkerError::is_transient, || async { Ok(self.bench(model).await?) });
-        let away = WorkerError::ModelAway { model, waited: MODEL_WAIT };
-        match tokio::time::timeout(MODEL_WAIT, bench).await {
-            Ok(Ok(Some(bench))) => Ok(bench),
-            Ok(Err(error)) => Err(error),
-            // A worker that is told to stop waits for nothing.
-            Ok(Ok(None)) | Err(_) => Err(away),
+        let waited = Duration::from_millis(self.heartbeat_ms / 2);
+        let until = Instant::now() + waited;
+        loop {
+            match self.bench(model).await {
+                // A worker that is told to stop finishes what is in hand, but waits for nothing.
+                Err(error) if error.is_transient() && Instant::now() < until && !stop.is_cancelled() => {
+                    tracing::debug!(%model, %error, "waiting for a model");
+                    tokio::time::sleep(MODEL_PAUSE).await;
+                }
+                Err(error) if error.is_transient() => return Err(WorkerError::ModelAway { model, waited }),
+                bench => return Ok(bench?),
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::records::RecordsError;
 use gainsay_api::client::ClientError;
+use gainsay_api::leases::ReturnReason;
 use gainsay_commitment::ModelId;
 use gainsay_participant::ParticipantError;
 use gainsay_protocol::LeaseId;
@@ -47,6 +48,17 @@ pub enum WorkerError {
 }
 
 impl WorkerError {
+    /// What a lease is handed back for when its job ends so; none where the worker itself cannot go on.
+    pub(crate) fn reason_to_return(&self) -> Option<ReturnReason> {
+        match self {
+            Self::Job { .. } => Some(ReturnReason::TooLarge),
+            Self::Client(_) | Self::Participant(_) | Self::Run { .. } | Self::ModelAway { .. } => {
+                Some(ReturnReason::ModelUnavailable)
+            }
+            Self::Records(_) => None,
+        }
+    }
+
     /// Whether the same may succeed later without anything being mended here.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -14,6 +14,8 @@ pub struct Summary {
     pub lies: u64,
     /// Leases that were lost, or whose claim was refused.
     pub lost: u64,
+    /// Leases that were handed back, since their jobs could not be run here.
+    pub returned: u64,
     /// Claims seen finalized.
     pub finalized: u64,
     /// Claims seen rejected.
@@ -31,6 +33,7 @@ impl Summary {
             ("gainsay_worker_leases_total", self.leases),
             ("gainsay_worker_claims_total", self.claims),
             ("gainsay_worker_lost_total", self.lost),
+            ("gainsay_worker_returned_total", self.returned),
             ("gainsay_worker_finalized_total", self.finalized),
             ("gainsay_worker_rejected_total", self.rejected),
             ("gainsay_worker_moves_total", self.moves),
@@ -46,6 +49,7 @@ pub(crate) struct Tally {
     pub(crate) claims: Counter,
     pub(crate) lies: Counter,
     pub(crate) lost: Counter,
+    pub(crate) returned: Counter,
     pub(crate) finalized: Counter,
     pub(crate) rejected: Counter,
     pub(crate) moves: Counter,
@@ -72,6 +76,7 @@ impl Tally {
             claims: self.claims.get(),
             lies: self.lies.get(),
             lost: self.lost.get(),
+            returned: self.returned.get(),
             finalized: self.finalized.get(),
             rejected: self.rejected.get(),
             moves: self.moves.get(),

@@ -52,7 +52,8 @@ struct Shop {
     errands: JoinSet<Result<Ended, WorkerError>>,
     /// What each of them is for.
     in_hand: HashMap<Id, Errand>,
-    /// Leases of jobs that could not be run. They lapse; until then they must not be given again.
+    /// Leases of jobs that could not be run. Those that could not be handed back lapse; until then they must not be given
+    /// again.
     declined: VecDeque<LeaseId>,
     /// Where among the models the next request for leases begins.
     turn: usize,
@@ -166,7 +167,11 @@ impl Shop {
     fn note(&mut self, joined: Joined) -> Result<(), WorkerError> {
         let (id, ended) = joined.map_or_else(|error| (error.id(), None), |(id, ended)| (id, Some(ended)));
         let Some(Errand { lease, model }) = self.in_hand.remove(&id) else { return Ok(()) };
-        let panicked = || Err(WorkerError::Run { lease, reason: "the worker has panicked".to_owned() });
+        let panicked = || {
+            self.worker.tally.lost.add(1);
+            self.worker.tally.tell();
+            Err(WorkerError::Run { lease, reason: "the worker has panicked".to_owned() })
+        };
         match ended.unwrap_or_else(panicked) {
             Ok(Ended::Claimed) => self.worker.catalog.went_well(model),
             Ok(Ended::Lost) | Err(WorkerError::Records(RecordsError::Over(_))) => {
@@ -184,7 +189,7 @@ impl Shop {
                 tracing::error!(%lease, %error, "the claim is posted again after the next start");
             }
             Err(error) => {
-                tracing::error!(%lease, %model, %error, "the job was not run; the lease will lapse");
+                tracing::error!(%lease, %model, %error, "the job was not run");
                 self.decline(lease);
                 match error {
                     // Another job may fit.
@@ -197,10 +202,8 @@ impl Shop {
         Ok(())
     }
 
-    /// Lets a job lapse that cannot be run here.
+    /// Lets go of a job that cannot be run here. Its lease was handed back, or lapses.
     fn decline(&mut self, lease: LeaseId) {
-        self.worker.tally.lost.add(1);
-        self.worker.tally.tell();
         self.worker.records.forget(lease);
         self.declined.push_back(lease);
         if self.declined.len() > MAX_DECLINED {

@@ -166,6 +166,25 @@ async fn a_worker_that_is_killed_while_it_generates_says_the_same_again() {
     scene.stage.coordinator.stop().await;
 }
 
+/// Each job is handed back at once and for nothing, and the model is served on; whoever has the room answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_does_not_fit_goes_to_another_worker() {
+    let scene = Scene::new().await;
+    scene.stage.fund("tiny").await;
+    let mut tiny = scene.stage.worker("tiny", |config| config.kv_bytes = 1);
+    let first = scene.ask(1);
+    tiny.until(|summary| summary.returned == 1).await;
+    let second = scene.ask(2);
+    tiny.until(|summary| summary.returned == 2).await;
+    let ada = scene.worker("ada", None).await;
+    first.await.unwrap();
+    second.await.unwrap();
+    let (tiny, ada) = (tiny.stop().await, ada.stop().await);
+    assert_eq!((tiny.claims, tiny.lost, tiny.returned), (0, 0, 2), "{tiny:?}");
+    assert_eq!((ada.claims, ada.returned), (2, 0), "{ada:?}");
+    scene.stage.coordinator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wrong_token_is_convicted() {
     Scene::new().await.convicts("token:3").await;
