@@ -132,9 +132,12 @@ __device__ __forceinline__ void scores_tile(const float *q, const Source<Element
     constexpr int THREADS = X * Y, QUERIES = Y * TQ, TK = BLOCK / X, FOURS = CHUNK / 4;
     alignas(16) __shared__ float queries[QUERIES][PADDED];
     alignas(16) __shared__ float keys[BLOCK][PADDED];
+    __shared__ size_t places[QUERIES];
     Item item = item_of(items, blockIdx.x);
     uint32_t first_key = blockIdx.y * BLOCK, width = heads.width;
     if (first_key >= item.keys) return;
+    if (threadIdx.x < QUERIES) places[threadIdx.x] = heads.place_of(item, threadIdx.x);
+    __syncthreads();
     uint32_t x = threadIdx.x % X, y = threadIdx.x / X, count = item.keys - first_key;
     const Element *block = source.block(item, blockIdx.y, width);
     Part<QUERIES, FOURS, THREADS> next_queries;
@@ -142,13 +145,13 @@ __device__ __forceinline__ void scores_tile(const float *q, const Source<Element
     // Zeros behind the end of both make no difference: a block's sum that is −0 is added to +0.
     auto fetch = [&](uint32_t depth) {
         next_queries.fetch([&](uint32_t row, uint32_t column, float(&to)[4]) {
-            load_columns(q + heads.place_of(item, row), row < item.queries, depth + column, width, to);
+            load_columns(q + places[row], row < item.queries, depth + column, width, to);
         });
         next_keys.fetch([&](uint32_t row, uint32_t column, float(&to)[4]) {
             load_columns(block + static_cast<size_t>(row) * source.stride, row < count, depth + column, width, to);
         });
     };
-    float total[TQ][TK] = {}, partial[TQ][TK] = {};
+    float partial[TQ][TK] = {};
     fetch(0);
     for (uint32_t depth = 0; depth < width; depth += CHUNK) {
         __syncthreads();
@@ -157,7 +160,7 @@ __device__ __forceinline__ void scores_tile(const float *q, const Source<Element
         __syncthreads();
         bool last = depth + CHUNK >= width;
         if (!last) fetch(depth + CHUNK);
-#pragma unroll
+#pragma unroll 4
         for (int four = 0; four < FOURS; four++) {
             float4 a[TQ];
 #pragma unroll
@@ -175,19 +178,22 @@ __device__ __forceinline__ void scores_tile(const float *q, const Source<Element
             }
         }
         if (last || (depth + CHUNK) % BLOCK == 0) {
+            // Where heads are wider than a block, the sum of the blocks before waits in the score's place.
+            bool first = depth < BLOCK;
 #pragma unroll
-            for (int i = 0; i < TQ; i++)
+            for (int i = 0; i < TQ; i++) {
+                uint32_t query = y * TQ + i;
+                if (query >= item.queries) break;
+                size_t place = item.place + static_cast<size_t>(query) * item.blocks() + blockIdx.y;
+                float *to = scores + place * BLOCK + x;
+#pragma unroll
                 for (int j = 0; j < TK; j++) {
-                    total[i][j] = add_rn(total[i][j], partial[i][j]);
+                    float total = add_rn(first ? 0.0f : to[j * X], partial[i][j]);
+                    to[j * X] = last ? mul_rn(total, scale) : total;
                     partial[i][j] = 0.0f;
                 }
+            }
         }
-    }
-    for (int i = 0; i < TQ; i++) {
-        uint32_t query = y * TQ + i;
-        if (query >= item.queries) break;
-        size_t place = item.place + static_cast<size_t>(query) * item.blocks() + blockIdx.y;
-        for (int j = 0; j < TK; j++) scores[place * BLOCK + x + j * X] = mul_rn(total[i][j], scale);
     }
 }
 
@@ -248,10 +254,13 @@ __device__ __forceinline__ void outputs_tile(const float *weights, const Source<
     constexpr int SIDE = TC % 4 == 0 ? 4 : 1;
     alignas(16) __shared__ float chunk_weights[QUERIES][PADDED];
     alignas(16) __shared__ float chunk_values[CHUNK][COLUMNS];
+    __shared__ uint32_t attended[QUERIES];
     Item item = item_of(items, blockIdx.x);
     uint32_t begin = partials != nullptr ? blockIdx.z * BLOCK : 0, end = item.keys, width = heads.width;
     if (begin >= end) return;
     if (partials != nullptr && end - begin > BLOCK) end = begin + BLOCK;
+    // Read behind the barriers of the first chunk.
+    if (threadIdx.x < QUERIES) attended[threadIdx.x] = heads.keys_of(item, threadIdx.x);
     uint32_t x = threadIdx.x % X, y = threadIdx.x / X, first_column = blockIdx.y * COLUMNS;
     Part<QUERIES, FOURS, THREADS> next_weights;
     Part<CHUNK, COLUMNS / 4, THREADS> next_values;
@@ -277,7 +286,7 @@ __device__ __forceinline__ void outputs_tile(const float *weights, const Source<
         bool last = key + CHUNK >= end;
         if (!last) fetch(key + CHUNK);
         if (key + CHUNK <= all_attend) {
-#pragma unroll
+#pragma unroll 4
             for (int four = 0; four < FOURS; four++) {
                 float a[TQ][4];
 #pragma unroll
@@ -298,10 +307,11 @@ __device__ __forceinline__ void outputs_tile(const float *weights, const Source<
             }
         } else {
             // Keys that some queries do not attend to. Their values may be NaN: a weight of zero would not do.
+#pragma unroll 1
             for (int k = 0; k < CHUNK; k++)
 #pragma unroll
                 for (int i = 0; i < TQ; i++) {
-                    if (key + k >= heads.keys_of(item, y * TQ + i)) continue;
+                    if (key + k >= attended[y * TQ + i]) continue;
                     float weight = chunk_weights[y * TQ + i][k];
 #pragma unroll
                     for (int j = 0; j < TC; j++) {
@@ -364,7 +374,7 @@ KERNEL(attention_fold)(const float *__restrict__ partials, const uint32_t *__res
 EXPORT(attention_fold)
 
 #define SCORES(name, Element, X, Y, TQ)                                                                                     \
-    KERNEL_BOUNDS(name, X *Y, 512 / (X * Y))                                                                                \
+    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                               \
     (const float *__restrict__ q, const Element *__restrict__ keys, const uint32_t *__restrict__ pages,                     \
      const uint32_t *__restrict__ items, float *__restrict__ scores, uint64_t page, uint32_t stride, uint32_t heads,        \
      uint32_t shared, uint32_t width, float scale) {                                                                        \
@@ -379,7 +389,7 @@ SCORES(attention_scores_few_f32, float, 128, 1, 8)
 SCORES(attention_scores_few_bf16, uint16_t, 128, 1, 8)
 
 #define OUTPUTS(name, Element, X, Y, TQ, TC)                                                                                \
-    KERNEL_BOUNDS(name, X *Y, 512 / (X * Y))                                                                                \
+    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                               \
     (const float *__restrict__ weights, const Element *__restrict__ values, const uint32_t *__restrict__ pages,             \
      const uint32_t *__restrict__ items, const float *__restrict__ sums, float *__restrict__ partials,                      \
      float *__restrict__ out, uint64_t page, uint32_t stride, uint32_t heads, uint32_t shared, uint32_t width,              \
