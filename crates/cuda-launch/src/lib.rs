@@ -10,6 +10,7 @@ pub mod blake3;
 pub mod each;
 pub mod linear;
 pub mod rows;
+pub mod sampling;
 
 use std::marker::PhantomData;
 

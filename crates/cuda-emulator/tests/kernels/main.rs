@@ -6,4 +6,5 @@ mod blake3;
 mod each;
 mod linear;
 mod rows;
+mod sampling;
 mod support;
