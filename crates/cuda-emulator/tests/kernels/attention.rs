@@ -128,8 +128,15 @@ fn rows_attend_to_their_sequences() {
 fn rows_attend_to_a_cache() {
     let shapes = [heads(4, 2, 32), heads(3, 1, 7), heads(2, 2, 132), heads(8, 1, 64)];
     for (seed, (heads, is_bf16)) in SEEDS.zip(shapes.into_iter().zip([true, false, false, true])) {
-        Cached::new(heads, is_bf16, seed as u32).check(seed);
+        let lengths = vec![[300, 1], [0, 40], [120, 9], [5, 1], [0, 1]];
+        Cached::new(heads, is_bf16, lengths, seed as u32).check(seed);
     }
+}
+
+/// More keys than exponentials are held, and more blocks of them than are loaded ahead.
+#[test]
+fn a_row_attends_to_a_long_text() {
+    Cached::new(heads(2, 1, 4), true, vec![[9000, 1]], 7).check(0);
 }
 
 /// Sequences in a cache with pages out of order, and rows that are new.
@@ -144,8 +151,7 @@ struct Cached {
 }
 
 impl Cached {
-    fn new(heads: Heads, is_bf16: bool, seed: u32) -> Self {
-        let lengths: Vec<[u32; 2]> = vec![[300, 1], [0, 40], [120, 9], [5, 1], [0, 1]];
+    fn new(heads: Heads, is_bf16: bool, lengths: Vec<[u32; 2]>, seed: u32) -> Self {
         let row = (heads.kv_count * heads.width) as usize;
         let mut pages = Vec::new();
         let mut sequences = Vec::new();
