@@ -19,13 +19,16 @@ pub(crate) const BATCH_ROWS: usize = 1024;
 pub(crate) const BATCH_BYTES: u64 = 512 << 20;
 
 /// Rows that are computed together.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Batch<'a> {
     ids: Vec<u32>,
     positions: Vec<u32>,
     answers: usize,
     segments: Vec<Segment<'a>>,
     parts: Vec<Part>,
+    /// What operators on a device need to know of it, copied there once.
+    #[cfg(feature = "cuda")]
+    staged: std::sync::OnceLock<crate::cuda::Staged>,
 }
 
 /// Tokens of one sequence that follow each other.
@@ -261,9 +264,39 @@ impl<'a> Batch<'a> {
         self.segments.iter().flat_map(Segment::answer_rows).collect()
     }
 
+    /// Rows of each sequence.
+    pub(crate) fn sequences(&self) -> Vec<Range<usize>> {
+        self.segments.iter().map(|segment| segment.rows.clone()).collect()
+    }
+
     /// What it holds of each job, in order.
     pub(crate) fn parts(&self) -> &[Part] {
         &self.parts
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Batch<'_> {
+    /// Copies to a device what operators there need to know. The caches have grown to hold the batch.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub(crate) fn stage(
+        &self,
+        device: &crate::cuda::Device,
+        caches: &[crate::kernels::KvCache],
+    ) -> candle_core::Result<()> {
+        let staged = crate::cuda::Staged::new(device, self, caches)?;
+        self.staged.set(staged).map_err(|_| candle_core::Error::Msg("a batch runs once".to_owned()))
+    }
+
+    /// What was copied.
+    ///
+    /// # Errors
+    /// Nothing was.
+    pub(crate) fn staged(&self) -> candle_core::Result<&crate::cuda::Staged> {
+        let missing = || candle_core::Error::Msg("a batch is staged before it runs on a device".to_owned());
+        self.staged.get().ok_or_else(missing)
     }
 }
 

@@ -3,7 +3,7 @@
 use gainsay_program::JobError;
 use gainsay_program::weights::WeightError;
 
-use crate::{Fault, Simd};
+use crate::{DeviceError, Fault};
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,12 @@ pub enum LoadError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The machine lacks the instructions asked for.
-    #[error("this machine does not have the instructions for {0}")]
-    Simd(Simd),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The device has not the memory that the weights take, or refuses them.
+    #[error("the device does not take the weights")]
+    Upload(#[source] candle_core::Error),
     /// The threads did not start.
     #[error("cannot start the worker threads")]
     Threads(#[source] rayon::ThreadPoolBuildError),
@@ -105,9 +108,22 @@ pub enum RunError {
     /// What says where the answer stops has panicked.
     #[error("what says where the answer stops has failed")]
     Stop,
+    /// The device had no memory left for what was to be computed together.
+    #[error("the device is out of memory")]
+    OutOfMemory(#[source] candle_core::Error),
     /// The tensor library refuses an operation.
     #[error("the tensor library refuses an operation")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] candle_core::Error),
+}
+
+impl From<candle_core::Error> for RunError {
+    fn from(error: candle_core::Error) -> Self {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::is_out_of_memory(&error) {
+            return Self::OutOfMemory(error);
+        }
+        Self::Tensor(error)
+    }
 }
 
 impl RunError {

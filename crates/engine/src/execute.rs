@@ -6,7 +6,8 @@ use gainsay_program::{JobField, RowSpace, ValidatedModel};
 use crate::batch::{Batch, Part};
 use crate::error::RunError;
 use crate::fault::{Fault, Strike};
-use crate::kernels::{Kernels, KvCache, KvLayout};
+use crate::kernels::{KvCache, KvLayout};
+use crate::machine::Machine;
 use crate::ops::{Context, Value, from_indices, from_words, read_bytes, read_words};
 use crate::plan::{LayerPlan, Source, Step};
 
@@ -17,7 +18,7 @@ pub(crate) trait Observer {
     /// The stored output of an op of a layer that is watched.
     fn op(&mut self, batch: &Batch<'_>, layer: u32, op: usize, output: &[u8]);
     /// The output of a layer, watched or not. The run goes on if this says so.
-    fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &[u8]) -> Next;
+    fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &Tensor) -> candle_core::Result<Next>;
 }
 
 /// Whether a run goes on.
@@ -33,7 +34,7 @@ pub(crate) enum Next {
 #[derive(Clone, Copy)]
 pub(crate) struct Executor<'a> {
     pub(crate) model: &'a ValidatedModel,
-    pub(crate) kernels: Kernels,
+    pub(crate) machine: &'a Machine,
     pub(crate) plans: &'a [LayerPlan],
     pub(crate) layout: &'a KvLayout,
 }
@@ -56,14 +57,15 @@ impl Executor<'_> {
     ) -> Result<(), RunError> {
         if !self.layout.is_empty() {
             for segment in batch.segments() {
-                caches[segment.cache].grow(segment.first + segment.rows.len());
+                caches[segment.cache].grow(segment.first + segment.rows.len())?;
             }
         }
+        self.machine.stage(batch, caches)?;
         let mut input: Option<Value> = None;
         for (layer, plan) in (0..).zip(self.plans) {
             let place = Place { batch, layer, input: input.as_ref() };
             let output = self.layer(&place, plan, caches, observer)?;
-            if read_bytes(output.tensor(), |output| observer.layer(batch, layer, output))? == Next::Batch {
+            if observer.layer(batch, layer, output.tensor())? == Next::Batch {
                 return Ok(());
             }
             input = Some(output);
@@ -108,11 +110,13 @@ impl Executor<'_> {
     ) -> Result<Value, RunError> {
         let kind = self.output_type(place.layer, step.output);
         if place.batch.rows(kind.0) == 0 {
-            return Ok(Value::new(from_words(Vec::new(), (0, kind.1))?));
+            return Ok(Value::new(from_words(Vec::new(), (0, kind.1), self.machine.tensors())?));
         }
         let columns = (step.inputs.iter())
             .map(|&source| match source {
-                Source::Job(field) => job_column(place.batch, field).map(|column| Some(Value::new(column))),
+                Source::Job(field) => {
+                    self.job_column(place.batch, field).map(|column| Some(Value::new(column)))
+                }
                 Source::LayerInput | Source::Op(_) => Ok(None),
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
@@ -124,7 +128,7 @@ impl Executor<'_> {
             })
             .map(|tensor| tensor.expect("a validated program reads what is there, and last uses keep it"))
             .collect();
-        let context = Context { kernels: self.kernels, batch: place.batch, caches };
+        let context = Context { kernels: self.machine.kernels(), batch: place.batch, caches };
         Ok(step.operator.run(context, &inputs)?)
     }
 
@@ -163,6 +167,19 @@ impl Executor<'_> {
         Ok(Value::new(output.like(words, (rows, width))?))
     }
 
+    /// A column of the batch's jobs.
+    fn job_column(&self, batch: &Batch<'_>, field: JobField) -> candle_core::Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if matches!(self.machine, Machine::Cuda(_)) {
+            return batch.staged().map(|staged| staged.column(field));
+        }
+        match field {
+            JobField::Ids => from_indices(batch.ids()),
+            JobField::Positions => from_indices(batch.positions()),
+            JobField::TypeIds => from_indices(&vec![0; batch.ids().len()]),
+        }
+    }
+
     /// Rows and width of an op's output.
     fn output_type(&self, layer: u32, op: usize) -> (RowSpace, usize) {
         let kind = self.model.output_type(layer, op as u32).expect("the program has the op that a plan runs");
@@ -174,12 +191,4 @@ impl Executor<'_> {
 fn struck_parts<'p>(model: &ValidatedModel, place: &Place<'p, '_>) -> Vec<(&'p Part, Strike)> {
     let strikes = place.batch.parts().iter().filter_map(|part| Some((part, part.fault?.strike(model)?)));
     strikes.filter(|(_, strike)| strike.layer() == place.layer).collect()
-}
-
-fn job_column(batch: &Batch<'_>, field: JobField) -> candle_core::Result<Tensor> {
-    match field {
-        JobField::Ids => from_indices(batch.ids()),
-        JobField::Positions => from_indices(batch.positions()),
-        JobField::TypeIds => from_indices(&vec![0; batch.ids().len()]),
-    }
 }

@@ -18,11 +18,15 @@
 //! The crate knows nothing of claims as signed objects, of disputes or of money, and does no IO.
 
 mod batch;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 mod error;
 mod execute;
 mod fault;
 mod kernels;
 mod load;
+mod machine;
 pub mod measure;
 mod model;
 mod ops;
@@ -30,8 +34,10 @@ mod options;
 mod plan;
 mod record;
 mod runner;
+mod self_test;
 mod virtual_layer;
 
+pub use device::{DeviceChoice, DeviceChoiceError, DeviceError, DeviceInfo, SelfTest, devices, self_test};
 pub use error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 pub use fault::Fault;
 pub use kernels::float_environment_is_default;
@@ -39,3 +45,4 @@ pub use model::Model;
 pub use options::{Options, Simd};
 pub use record::Trace;
 pub use runner::{JoinRefusal, Progress, Runner, RunnerOptions, Work};
+pub use self_test::Check;

@@ -1,9 +1,9 @@
 //! From the bytes of a model's weights to operators that run.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use candle_core::Result;
 use gainsay_program::weights::{check, widen};
 use gainsay_program::{
     ActivationBits, Dtype, KvDtype, LinearKind, Op, OpKind, Operand, TensorSpec, ValidatedModel,
@@ -11,10 +11,10 @@ use gainsay_program::{
 
 use crate::error::LoadError;
 use crate::kernels::{
-    Binary, Elements, Heads, Int8Matrix, Int8Weights, Kernels, KvLayout, KvPlace, KvType, LinearWeights,
-    Quantization, Unary,
+    Binary, Heads, Int8Matrix, Int8Weights, KvLayout, KvPlace, KvType, LinearWeights, Quantization, Unary,
 };
-use crate::ops::{Follow, Operator, Table};
+use crate::machine::Machine;
+use crate::ops::{Follow, Operator, Stored, Table};
 use crate::plan::LayerPlan;
 
 /// Gives the bytes of a weight.
@@ -28,30 +28,30 @@ pub(crate) struct Plans {
     pub(crate) layout: KvLayout,
 }
 
-/// Plans all layers, packing the weights of linear maps for `kernels`. Every weight's length, hash and values are checked
+/// Plans all layers, packing the weights of linear maps for the machine. Every weight's length, hash and values are checked
 /// as it is read, those that no op reads too.
 pub(crate) fn plan_layers(
     model: &ValidatedModel,
     read: &Read<'_>,
-    kernels: Kernels,
-) -> Result<Plans, LoadError> {
+    machine: &Machine,
+) -> std::result::Result<Plans, LoadError> {
     let mut loader = Loader {
         tensors: &model.manifest().tensors,
         read,
         at_hand: HashMap::new(),
         seen: HashSet::new(),
-        kernels,
+        machine,
         packed: HashMap::new(),
         widened: HashMap::new(),
     };
-    let mut layout = KvLayout::new(kernels.kv_panel());
+    let mut layout = KvLayout::new(machine.kernels().kv_panel());
     let mut layers = Vec::new();
     for layer in &model.manifest().program.layers {
         loader.fetch(layer.ops.iter().flat_map(weights_of))?;
         let places: Vec<Option<KvPlace>> = layer.ops.iter().map(|op| kv_place(op, &mut layout)).collect();
-        layers.push(LayerPlan::new(&layer.ops, |op, follow| {
-            loader.operator(&layer.ops[op], follow, places[op])
-        }));
+        let plan =
+            LayerPlan::new(&layer.ops, |op, follow| loader.operator(&layer.ops[op], follow, places[op]));
+        layers.push(plan.map_err(LoadError::Upload)?);
         loader.at_hand.clear();
     }
     for index in (0..).take(loader.tensors.len()) {
@@ -101,12 +101,12 @@ struct Loader<'a> {
     at_hand: HashMap<u32, Arc<[u8]>>,
     /// Those that were checked.
     seen: HashSet<u32>,
-    kernels: Kernels,
+    machine: &'a Machine,
     /// What has been packed, by a linear map's kind and the weights that it reads: a map that occurs twice, fused and
     /// on its own, is packed once. Maps of the same weights may differ in the width of their activations.
     packed: HashMap<(LinearKind, Vec<u32>), Packed>,
     /// Tensors that ops read as f32, by index: each is widened once, however many ops read it.
-    widened: HashMap<u32, Arc<[f32]>>,
+    widened: HashMap<u32, Stored<f32>>,
 }
 
 /// Weights as the kernels want them.
@@ -118,7 +118,7 @@ enum Packed {
 
 impl Loader<'_> {
     /// Reads and checks weights.
-    fn fetch(&mut self, indices: impl Iterator<Item = u32>) -> Result<(), LoadError> {
+    fn fetch(&mut self, indices: impl Iterator<Item = u32>) -> std::result::Result<(), LoadError> {
         for index in indices {
             if !self.at_hand.contains_key(&index) {
                 let place = index as usize;
@@ -135,26 +135,26 @@ impl Loader<'_> {
         self.at_hand.get(&index).expect("a layer's weights are fetched before its ops are planned")
     }
 
-    fn operator(&mut self, op: &Op, follow: Follow, place: Option<KvPlace>) -> Operator {
+    fn operator(&mut self, op: &Op, follow: Follow, place: Option<KvPlace>) -> Result<Operator> {
         let weights: Vec<u32> = weights_of(op).collect();
-        match op.kind {
-            OpKind::Gather => Operator::Gather(self.table(weights[0])),
-            OpKind::Linear(kind) => match self.linear(kind, weights) {
+        Ok(match op.kind {
+            OpKind::Gather => Operator::Gather(self.table(weights[0])?),
+            OpKind::Linear(kind) => match self.linear(kind, weights)? {
                 Packed::Float(weights) => Operator::Linear(weights, follow),
                 Packed::Int8(weights) => Operator::LinearInt8(weights, follow),
             },
             OpKind::LayerNorm { eps } => {
-                let [weight, bias] = [weights[0], weights[1]].map(|index| self.shared_floats(index));
+                let (weight, bias) = (self.shared_floats(weights[0])?, self.shared_floats(weights[1])?);
                 Operator::LayerNorm { weight, bias, eps }
             }
-            OpKind::RmsNorm { eps, .. } => Operator::RmsNorm { weight: self.shared_floats(weights[0]), eps },
+            OpKind::RmsNorm { eps, .. } => Operator::RmsNorm { weight: self.shared_floats(weights[0])?, eps },
             OpKind::Gelu => Operator::Unary(Unary::Gelu),
             OpKind::Silu => Operator::Unary(Unary::Silu),
             OpKind::CastBf16 => Operator::Unary(Unary::RoundBf16),
             OpKind::Add => Operator::Binary(Binary::Add),
             OpKind::Mul => Operator::Binary(Binary::Mul),
             OpKind::Rope { head_dim, .. } => {
-                let [cos, sin] = [weights[0], weights[1]].map(|index| self.shared_floats(index));
+                let (cos, sin) = (self.shared_floats(weights[0])?, self.shared_floats(weights[1])?);
                 Operator::Rope { cos, sin, width: head_dim as usize }
             }
             OpKind::Attention { heads, kv_heads, head_dim, scale, .. } => {
@@ -167,56 +167,51 @@ impl Loader<'_> {
             OpKind::Sample => Operator::Sample,
             OpKind::MeanPool => Operator::MeanPool,
             OpKind::Normalize => Operator::Normalize,
-        }
+        })
     }
 
-    fn table(&self, index: u32) -> Table {
+    fn table(&self, index: u32) -> Result<Table> {
         let TensorSpec { dtype, width, .. } = self.tensors[index as usize];
-        Table { bytes: Arc::clone(self.bytes(index)), dtype, width: width as usize }
+        let bytes = self.machine.store(Arc::clone(self.bytes(index)))?;
+        Ok(Table { bytes, dtype, width: width as usize })
     }
 
-    fn shared_floats(&mut self, index: u32) -> Arc<[f32]> {
+    fn shared_floats(&mut self, index: u32) -> Result<Stored<f32>> {
         if let Some(floats) = self.widened.get(&index) {
-            return Arc::clone(floats);
+            return Ok(floats.clone());
         }
-        let floats: Arc<[f32]> = self.floats(index).into();
-        self.widened.insert(index, Arc::clone(&floats));
-        floats
+        let floats = self.machine.store(self.floats(index).into())?;
+        self.widened.insert(index, floats.clone());
+        Ok(floats)
     }
 
     fn floats(&self, index: u32) -> Vec<f32> {
         widen(self.tensors[index as usize].dtype, self.bytes(index))
     }
 
-    fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Packed {
+    fn linear(&mut self, kind: LinearKind, weights: Vec<u32>) -> Result<Packed> {
         let key = (kind, weights);
         if let Some(packed) = self.packed.get(&key) {
-            return packed.clone();
+            return Ok(packed.clone());
         }
         let weights = &key.1;
         let packed = match kind {
-            LinearKind::F32 => Packed::Float(Arc::new(self.pack_f32(weights))),
+            LinearKind::F32 => Packed::Float(Arc::new(self.pack_f32(weights)?)),
             LinearKind::Int8 { group, activation_bits } => {
-                Packed::Int8(Arc::new(self.pack_int8(weights, group as usize, activation_bits)))
+                Packed::Int8(Arc::new(self.pack_int8(weights, group as usize, activation_bits)?))
             }
         };
         self.packed.insert(key, packed.clone());
-        packed
+        Ok(packed)
     }
 
-    fn pack_f32(&self, weights: &[u32]) -> LinearWeights {
+    fn pack_f32(&self, weights: &[u32]) -> Result<LinearWeights> {
         let TensorSpec { dtype, width, .. } = self.tensors[weights[0] as usize];
-        let bytes = self.bytes(weights[0]);
         let bias = weights.get(1).map_or_else(Vec::new, |&bias| self.floats(bias));
-        let pack = |elements| self.kernels.pack(elements, width as usize, bias);
-        match dtype {
-            Dtype::Bf16 => pack(Elements::Bf16(bytemuck::cast_slice(&shorts(bytes)))),
-            Dtype::F16 => pack(Elements::F16(bytemuck::cast_slice(&shorts(bytes)))),
-            _ => pack(Elements::F32(&self.floats(weights[0]))),
-        }
+        self.machine.linear(self.bytes(weights[0]), (dtype, width as usize), bias)
     }
 
-    fn pack_int8(&self, weights: &[u32], group: usize, bits: ActivationBits) -> Int8Weights {
+    fn pack_int8(&self, weights: &[u32], group: usize, bits: ActivationBits) -> Result<Int8Weights> {
         let spec = &self.tensors[weights[0] as usize];
         assert_eq!(spec.dtype, Dtype::I8, "validation gives an int8 linear an i8 matrix");
         let matrix = Int8Matrix {
@@ -225,15 +220,6 @@ impl Loader<'_> {
             quantization: Quantization { depth: spec.width as usize, group, bits },
         };
         let bias = weights.get(2).map_or_else(Vec::new, |&bias| self.floats(bias));
-        self.kernels.pack_int8(matrix, bias)
+        self.machine.linear_int8(matrix, bias)
     }
-}
-
-/// Little-endian words of 16 bits, where they lie if they are aligned.
-fn shorts(bytes: &[u8]) -> Cow<'_, [u16]> {
-    const { assert!(cfg!(target_endian = "little"), "words in memory are as weights have them") };
-    bytemuck::try_cast_slice(bytes).map_or_else(
-        |_| bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect(),
-        Cow::Borrowed,
-    )
 }

@@ -4,20 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use gainsay_program::{
-    GenerationRequest, JobInput, OpKind, Operand, RowCounts, RowSpace, Sequence, ValidatedModel,
+    GenerationRequest, JobInput, OpKind, Operand, RowCounts, RowSpace, Sequence, TensorSpec, ValidatedModel,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::{BATCH_BYTES, BATCH_ROWS, BatchSize, divide};
+use crate::device::Chosen;
 use crate::error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 use crate::execute::{Executor, Observer};
-use crate::kernels::{
-    Heads, Kernels, KvCache, KvType, PAGE_TOKENS, PagePool, checked_kernels, float_environment_is_default,
-};
+use crate::kernels::{Heads, KvCache, KvType, PAGE_TOKENS, PagePool, float_environment_is_default};
 use crate::load::{Plans, is_incremental, kv_type, plan_layers};
+use crate::machine::Machine;
 use crate::record::{ClaimRecorder, JobRecord, LayerRecorder, OpRecorder, Trace};
 use crate::virtual_layer::{self, Element, Rows};
-use crate::{Fault, Options, Simd};
+use crate::{DeviceInfo, Fault, Options, Simd};
 
 /// A model with its weights checked and packed, and the threads that run it. Clones share everything.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ struct Inner {
     /// Whether rows may be computed as they come.
     incremental: bool,
     kv_type: KvType,
-    kernels: Kernels,
+    machine: Machine,
     pool: ThreadPool,
     memory: u64,
 }
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model")
             .field("id", &self.0.model.id())
-            .field("simd", &self.simd())
+            .field("device", &self.device())
             .field("threads", &self.threads())
             .finish_non_exhaustive()
     }
@@ -68,7 +68,7 @@ impl Model {
     ///
     /// # Errors
     /// Weights that cannot be read, that are not those that the manifest commits to, or that take more memory than allowed;
-    /// instructions that the machine lacks, threads that do not start or whose floating-point environment is not the
+    /// a device that cannot be used or has not the memory, threads that do not start or whose floating-point environment is not the
     /// default.
     pub fn read(
         model: Arc<ValidatedModel>,
@@ -85,10 +85,11 @@ impl Model {
             .build()
             .map_err(LoadError::Threads)?;
         check_float_environment(&pool)?;
-        let kernels = pool.install(|| checked_kernels(options.simd)).ok_or(LoadError::Simd(options.simd))?;
-        let plans = pool.install(|| plan_layers(&model, &read, kernels))?;
+        let Chosen { machine, .. } =
+            pool.install(|| Chosen::for_weights(weight_bytes(&model), options.device, options.simd))?;
+        let plans = pool.install(|| plan_layers(&model, &read, &machine))?;
         let (incremental, kv_type) = (is_incremental(&model), kv_type(&model));
-        let inner = Inner { model, plans, incremental, kv_type, kernels, pool, memory: options.memory };
+        let inner = Inner { model, plans, incremental, kv_type, machine, pool, memory: options.memory };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -100,7 +101,12 @@ impl Model {
     /// The instructions that the kernels use; never [`Simd::Auto`], and others than were asked for where those give other
     /// bits on this machine than they should.
     pub fn simd(&self) -> Simd {
-        self.0.kernels.simd()
+        self.0.machine.kernels().simd()
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> DeviceInfo {
+        self.0.machine.info()
     }
 
     /// Number of worker threads.
@@ -155,10 +161,10 @@ impl Model {
     /// # Errors
     /// See [`RunError`].
     pub fn run(&self, jobs: &[JobInput], fault: Option<&Fault>) -> Result<Vec<Trace>, RunError> {
-        let records = jobs.iter().map(|_| JobRecord::new(&self.0.model)).collect();
+        let records = jobs.iter().map(|_| self.record()).collect();
         let mut recorder = ClaimRecorder::new(&self.0.model, records, true);
         self.observe(jobs, fault, &mut recorder)?;
-        Ok(recorder.finish().into_iter().map(JobRecord::finish).collect())
+        recorder.finish().into_iter().map(JobRecord::finish).collect()
     }
 
     /// The stored outputs of all ops of a layer, found by running the job up to there.
@@ -326,7 +332,7 @@ impl Model {
     ) -> Result<R, RunError> {
         let inner = &*self.0;
         let Plans { layers: plans, layout } = &inner.plans;
-        let executor = Executor { model: &inner.model, kernels: inner.kernels, plans, layout };
+        let executor = Executor { model: &inner.model, machine: &inner.machine, plans, layout };
         catch_unwind(AssertUnwindSafe(|| inner.pool.install(|| work(executor))))
             .unwrap_or_else(|payload| Err(RunError::panicked(&*payload)))
     }
@@ -343,6 +349,11 @@ impl Model {
         tokens <= rows && self.0.model.batch_memory(counts) <= allowed
     }
 
+    /// A record of a job that has not begun.
+    pub(crate) fn record(&self) -> JobRecord {
+        JobRecord::new(&self.0.model, &self.0.machine)
+    }
+
     /// Whether rows may be computed as they come.
     pub(crate) fn is_incremental(&self) -> bool {
         self.0.incremental
@@ -350,7 +361,7 @@ impl Model {
 
     /// Pages for caches.
     pub(crate) fn pages(&self, fault: Option<&Fault>) -> PagePool {
-        PagePool::new(&self.0.plans.layout, self.kv_type(fault))
+        PagePool::on(&self.0.machine, &self.0.plans.layout, self.kv_type(fault))
     }
 
     /// Bytes that the keys and values of so many tokens of one sequence take.
@@ -371,6 +382,12 @@ impl Model {
     pub(crate) fn check_threads(&self) -> Result<(), FloatEnvironmentError> {
         check_float_environment(&self.0.pool)
     }
+}
+
+/// Bytes of a model's weights as its manifest has them.
+fn weight_bytes(model: &ValidatedModel) -> u64 {
+    let bytes = |spec: &TensorSpec| u64::from(spec.rows) * u64::from(spec.width) * spec.dtype.bytes();
+    model.manifest().tensors.iter().map(bytes).fold(0, u64::saturating_add)
 }
 
 fn check_float_environment(pool: &ThreadPool) -> Result<(), FloatEnvironmentError> {

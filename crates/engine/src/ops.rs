@@ -1,7 +1,7 @@
 //! The operators as candle's custom ops: tensors in, tensors out, kernels in between.
 //!
 //! An op's weights live in the op, prepared once; what changes from batch to batch (where sequences begin, what is
-//! fused) is put around them for one call. On a device other than the CPU candle refuses them, naming the op.
+//! fused) is put around them for one call. What an op does on a CUDA device is in `cuda`.
 
 mod answer;
 mod carrier;
@@ -9,6 +9,7 @@ mod linear;
 mod linear_int8;
 mod rowwise;
 mod sequence;
+mod stored;
 mod value;
 
 use std::sync::Arc;
@@ -16,13 +17,12 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use crate::batch::Batch;
-use crate::kernels::{
-    Binary, CausalRows, Heads, Int8Weights, Kernels, KvCache, KvPlace, LinearWeights, Rotation, Unary,
-};
+use crate::kernels::{Binary, Heads, Int8Weights, Kernels, KvCache, KvPlace, LinearWeights, Unary};
 
-pub(crate) use carrier::{from_indices, from_words, read_bytes, read_words};
+pub(crate) use carrier::{RowsWidth, from_floats, from_indices, from_words, read_bytes, read_words};
 pub(crate) use linear::Follow;
 pub(crate) use rowwise::Table;
+pub(crate) use stored::Stored;
 pub(crate) use value::Value;
 
 /// One operator with its weights, or a linear map fused with what follows it. Inputs are tensors only.
@@ -36,13 +36,13 @@ pub(crate) enum Operator {
     /// As `Linear`, in int8.
     LinearInt8(Arc<Int8Weights>, Follow),
     /// Input: x.
-    LayerNorm { weight: Arc<[f32]>, bias: Arc<[f32]>, eps: f32 },
+    LayerNorm { weight: Stored<f32>, bias: Stored<f32>, eps: f32 },
     /// Input: x, whose rows are groups of as many columns as there are weights.
-    RmsNorm { weight: Arc<[f32]>, eps: f32 },
+    RmsNorm { weight: Stored<f32>, eps: f32 },
     /// Input: x.
     Unary(Unary),
     /// Input: x. The angles are `[positions, width / 2]`.
-    Rope { cos: Arc<[f32]>, sin: Arc<[f32]>, width: usize },
+    Rope { cos: Stored<f32>, sin: Stored<f32>, width: usize },
     /// Inputs: q, k, v.
     Attention(Heads),
     /// Inputs: q, k, v. Keys and values go to the caches first.
@@ -103,27 +103,16 @@ impl Operator {
             }
             (&Self::Unary(formula), [x]) => x.apply_op1_no_bwd(&rowwise::UnaryEach { kernels, formula }),
             (Self::Rope { cos, sin, width }, [x]) => {
-                let rotation = Rotation { width: *width, cos, sin, positions: batch.positions() };
-                x.apply_op1_no_bwd(&rowwise::Rope { kernels, rotation })
+                x.apply_op1_no_bwd(&rowwise::Rope { kernels, cos, sin, width: *width, batch })
             }
             (&Self::Attention(heads), [q, k, v]) => {
-                let sequences = sequences(batch);
-                let attention = sequence::Attention { kernels, heads, sequences: &sequences };
-                q.apply_op3_no_bwd(k, v, &attention)
+                q.apply_op3_no_bwd(k, v, &sequence::Attention { kernels, heads, batch })
             }
             (&Self::Causal(heads, place), [q, k, v]) => {
                 sequence::append(batch, caches, place, heads, (k, v))?;
-                let sequences = batch.segments().iter().map(|segment| CausalRows {
-                    rows: segment.rows.clone(),
-                    first: segment.first,
-                    cache: &caches[segment.cache],
-                });
-                let sequences = sequences.collect();
-                q.apply_op1_no_bwd(&sequence::Causal { kernels, heads, place, sequences })
+                q.apply_op1_no_bwd(&sequence::Causal { kernels, heads, place, batch, caches })
             }
-            (Self::MeanPool, [x]) => {
-                x.apply_op1_no_bwd(&sequence::MeanPool { kernels, sequences: &sequences(batch) })
-            }
+            (Self::MeanPool, [x]) => x.apply_op1_no_bwd(&sequence::MeanPool { kernels, batch }),
             (Self::Normalize, [x]) => x.apply_op1_no_bwd(&rowwise::Normalize { kernels }),
             (Self::SelectRows, [x]) => x.apply_op1_no_bwd(&answer::SelectRows { batch }),
             (Self::Penalize, [logits]) => logits.apply_op1_no_bwd(&answer::Penalize { batch }),
@@ -132,9 +121,4 @@ impl Operator {
         };
         output.map(Value::new)
     }
-}
-
-/// Rows of each sequence of a batch of whole sequences.
-fn sequences(batch: &Batch<'_>) -> Vec<std::ops::Range<usize>> {
-    batch.segments().iter().map(|segment| segment.rows.clone()).collect()
 }

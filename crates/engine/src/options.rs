@@ -1,11 +1,15 @@
 //! How a model is run. None of it changes a bit of any result.
 
+use crate::DeviceChoice;
+
 /// What an engine may use of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Worker threads; 0 for as many as the machine runs at once.
     pub threads: usize,
-    /// Vector instructions.
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// Vector instructions of the CPU.
     pub simd: Simd,
     /// Bytes that a model's weights may take. A model that needs more is refused.
     pub weights: u64,
@@ -24,6 +28,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             threads: 0,
+            device: DeviceChoice::Auto,
             simd: Simd::Auto,
             weights: gainsay_program::MAX_WEIGHT_MEMORY,
             memory: Self::DEFAULT_MEMORY,

@@ -39,8 +39,12 @@ pub(crate) struct LayerPlan {
 impl LayerPlan {
     /// Plans a layer. `prepare` makes the operator of the op with an index; it is called for each op and [`Follow`] that is
     /// needed.
-    pub(crate) fn new(ops: &[Op], mut prepare: impl FnMut(usize, Follow) -> Operator) -> Self {
-        let by_op = (0..ops.len()).map(|output| plain_step(ops, output, &mut prepare)).collect();
+    pub(crate) fn new<E>(
+        ops: &[Op],
+        mut prepare: impl FnMut(usize, Follow) -> Result<Operator, E>,
+    ) -> Result<Self, E> {
+        let by_op =
+            (0..ops.len()).map(|output| plain_step(ops, output, &mut prepare)).collect::<Result<_, E>>()?;
         let fusions: Vec<Option<Fusion>> = find_fusions(ops);
         let absorbed = |op: usize| fusions.iter().flatten().any(|fusion| fusion.linear == op);
         let fused = (0..ops.len())
@@ -49,8 +53,8 @@ impl LayerPlan {
                 Some(fusion) => fused_step(ops, output, fusion, &mut prepare),
                 None => plain_step(ops, output, &mut prepare),
             })
-            .collect();
-        Self { by_op: with_last_uses(by_op), fused: with_last_uses(fused) }
+            .collect::<Result<_, E>>()?;
+        Ok(Self { by_op: with_last_uses(by_op), fused: with_last_uses(fused) })
     }
 }
 
@@ -121,21 +125,26 @@ fn sources(op: &Op) -> Vec<Source> {
     op.inputs.iter().filter_map(|&operand| source(operand)).collect()
 }
 
-fn plain_step(ops: &[Op], output: usize, prepare: &mut impl FnMut(usize, Follow) -> Operator) -> Step {
-    let op = &ops[output];
-    Step { operator: prepare(output, Follow::Nothing), inputs: sources(op), output, last_uses: Vec::new() }
+fn plain_step<E>(
+    ops: &[Op],
+    output: usize,
+    prepare: &mut impl FnMut(usize, Follow) -> Result<Operator, E>,
+) -> Result<Step, E> {
+    let (operator, inputs) = (prepare(output, Follow::Nothing)?, sources(&ops[output]));
+    Ok(Step { operator, inputs, output, last_uses: Vec::new() })
 }
 
-fn fused_step(
+fn fused_step<E>(
     ops: &[Op],
     output: usize,
     fusion: &Fusion,
-    prepare: &mut impl FnMut(usize, Follow) -> Operator,
-) -> Step {
+    prepare: &mut impl FnMut(usize, Follow) -> Result<Operator, E>,
+) -> Result<Step, E> {
     let linear = &ops[fusion.linear];
     let mut inputs = sources(linear);
     inputs.extend(fusion.other);
-    Step { operator: prepare(fusion.linear, fusion.follow), inputs, output, last_uses: Vec::new() }
+    let operator = prepare(fusion.linear, fusion.follow)?;
+    Ok(Step { operator, inputs, output, last_uses: Vec::new() })
 }
 
 /// Notes at each step what no later step reads. The last step's output is the layer's and stays.
@@ -151,6 +160,8 @@ fn with_last_uses(mut steps: Vec<Step>) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use gainsay_program::LinearKind;
 
     use super::*;
@@ -164,12 +175,14 @@ mod tests {
     }
 
     fn plan(ops: &[Op]) -> LayerPlan {
-        LayerPlan::new(ops, |op, follow| match (&ops[op].kind, follow) {
+        let prepare = |op: usize, follow| match (&ops[op].kind, follow) {
             (OpKind::Linear(_), Follow::Nothing) => Operator::Normalize,
             (OpKind::Linear(_), Follow::Unary(formula)) => Operator::Unary(formula),
             (OpKind::Linear(_), Follow::Binary(formula)) => Operator::Binary(formula),
             _ => Operator::MeanPool,
-        })
+        };
+        let Ok(plan) = LayerPlan::new(ops, |op, follow| Ok::<_, Infallible>(prepare(op, follow)));
+        plan
     }
 
     fn outputs(steps: &[Step]) -> Vec<(usize, Vec<Source>, Vec<usize>)> {

@@ -1,11 +1,17 @@
 //! What runs leave behind: commitments, answers, the bytes of ops.
 
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
 use gainsay_commitment::{TensorCommitment, TensorHasher};
 use gainsay_program::{JobInput, RowSpace, ValidatedModel};
 use rayon::prelude::*;
 
 use crate::batch::Batch;
+use crate::error::RunError;
 use crate::execute::{Next, Observer};
+use crate::machine::Machine;
+use crate::ops::read_bytes;
 
 /// A job's run as a claim states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +58,35 @@ impl RowHasher {
 }
 
 /// What is recorded of one job for its claim: nothing is kept but hashes and the answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct JobRecord {
-    hashers: Vec<RowHasher>,
+    hashers: Hashers,
     output: Vec<u8>,
 }
 
+/// A hasher for each layer, where the layers' outputs are.
+enum Hashers {
+    Host(Vec<RowHasher>),
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::LayerHashers),
+}
+
+impl Default for Hashers {
+    fn default() -> Self {
+        Self::Host(Vec::new())
+    }
+}
+
 impl JobRecord {
-    /// A record of a job that has not begun.
-    pub(crate) fn new(model: &ValidatedModel) -> Self {
-        Self { hashers: vec![RowHasher::default(); model.layer_count() as usize], output: Vec::new() }
+    /// A record of a job that has not begun, to be run on this machine.
+    pub(crate) fn new(model: &ValidatedModel, machine: &Machine) -> Self {
+        let layers = model.layer_count() as usize;
+        let hashers = match machine {
+            Machine::Cpu(_) => Hashers::Host(vec![RowHasher::default(); layers]),
+            #[cfg(feature = "cuda")]
+            Machine::Cuda(device) => Hashers::Device(crate::cuda::LayerHashers::new(device, layers)),
+        };
+        Self { hashers, output: Vec::new() }
     }
 
     /// The last layer's output so far.
@@ -70,8 +95,16 @@ impl JobRecord {
     }
 
     /// What the claim states.
-    pub(crate) fn finish(self) -> Trace {
-        Trace { layers: self.hashers.into_iter().map(RowHasher::commitment).collect(), output: self.output }
+    ///
+    /// # Errors
+    /// A device does not give the hashes.
+    pub(crate) fn finish(self) -> std::result::Result<Trace, RunError> {
+        let layers = match self.hashers {
+            Hashers::Host(hashers) => hashers.into_iter().map(RowHasher::commitment).collect(),
+            #[cfg(feature = "cuda")]
+            Hashers::Device(hashers) => hashers.commitments()?,
+        };
+        Ok(Trace { layers, output: self.output })
     }
 }
 
@@ -80,17 +113,112 @@ pub(crate) struct ClaimRecorder<'a> {
     model: &'a ValidatedModel,
     jobs: Vec<JobRecord>,
     hashes: bool,
+    /// What a device has hashed of the batch that runs.
+    #[cfg(feature = "cuda")]
+    hashing: Option<crate::cuda::BatchHashes>,
 }
 
 impl<'a> ClaimRecorder<'a> {
     /// A recorder of a run's jobs, in the order of their indices. Without `hashes` it keeps answers alone.
     pub(crate) fn new(model: &'a ValidatedModel, jobs: Vec<JobRecord>, hashes: bool) -> Self {
-        Self { model, jobs, hashes }
+        Self {
+            model,
+            jobs,
+            hashes,
+            #[cfg(feature = "cuda")]
+            hashing: None,
+        }
     }
 
     /// The records.
     pub(crate) fn finish(self) -> Vec<JobRecord> {
         self.jobs
+    }
+
+    fn is_last(&self, layer: u32) -> bool {
+        layer + 1 == self.model.layer_count()
+    }
+
+    /// The records of the jobs that a batch holds rows of, and the bytes of a layer's output that are theirs.
+    fn work<'w>(
+        &'w mut self,
+        batch: &Batch<'_>,
+        layer: u32,
+    ) -> impl Iterator<Item = (usize, &'w mut JobRecord, Range<usize>)> {
+        let kind = self.model.layer_output_type(layer).expect("the layer that has just run exists");
+        let row_bytes = kind.width as usize * ELEMENT;
+        // Parts come in the order of their jobs.
+        let mut parts = batch.parts().iter().peekable();
+        self.jobs.iter_mut().enumerate().filter_map(move |(job, record)| {
+            let rows = &parts.next_if(|part| part.job == job)?.rows(kind.space).in_batch;
+            Some((job, record, rows.start * row_bytes..rows.end * row_bytes))
+        })
+    }
+
+    /// Hashes what is on the CPU, and keeps the answer.
+    fn record(&mut self, batch: &Batch<'_>, layer: u32, output: &[u8]) {
+        let (hashes, is_last) = (self.hashes, self.is_last(layer));
+        let work: Vec<_> = self.work(batch, layer).collect();
+        work.into_par_iter().for_each(|(_, record, bytes)| {
+            let bytes = &output[bytes];
+            match &mut record.hashers {
+                Hashers::Host(hashers) if hashes => hashers[layer as usize].update(bytes),
+                _ => {}
+            }
+            if is_last {
+                record.output.extend_from_slice(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl ClaimRecorder<'_> {
+    /// Has a device hash what lies there. After the last layer waits for the batch, and keeps hashes and answer.
+    fn record_on(
+        &mut self,
+        device: &crate::cuda::Device,
+        batch: &Batch<'_>,
+        layer: u32,
+        output: &Tensor,
+    ) -> Result<()> {
+        if self.hashes {
+            let mut hashing = match self.hashing.take().filter(|_| layer > 0) {
+                Some(hashing) => hashing,
+                None => crate::cuda::BatchHashes::new(device, self.values(batch))?,
+            };
+            let jobs = self.work(batch, layer);
+            let jobs = jobs.filter_map(|(job, record, bytes)| match &mut record.hashers {
+                Hashers::Device(hashers) => Some((job, hashers, bytes)),
+                Hashers::Host(_) => None,
+            });
+            hashing.layer(layer as usize, output, jobs)?;
+            self.hashing = Some(hashing);
+        }
+        if !self.is_last(layer) {
+            return Ok(());
+        }
+        if let Some(hashing) = self.hashing.take() {
+            hashing.finish(&mut self.jobs, |record| match &mut record.hashers {
+                Hashers::Device(hashers) => Some(hashers),
+                Hashers::Host(_) => None,
+            })?;
+        }
+        read_bytes(output, |output| self.record(batch, layer, output))
+    }
+
+    /// How many chaining values a batch gives, all layers together.
+    fn values(&mut self, batch: &Batch<'_>) -> u64 {
+        let layers = self.model.layer_count();
+        let of_layer = |layer| {
+            let jobs = self.work(batch, layer);
+            jobs.map(|(_, record, bytes)| match &record.hashers {
+                Hashers::Device(hashers) => hashers.values(layer as usize, bytes.len() as u64),
+                Hashers::Host(_) => 0,
+            })
+            .sum::<u64>()
+        };
+        (0..layers).map(of_layer).sum()
     }
 }
 
@@ -101,29 +229,14 @@ impl Observer for ClaimRecorder<'_> {
 
     fn op(&mut self, _: &Batch<'_>, _: u32, _: usize, _: &[u8]) {}
 
-    fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &[u8]) -> Next {
-        let kind = self.model.layer_output_type(layer).expect("the layer that has just run exists");
-        let is_last = layer + 1 == self.model.layer_count();
-        let row_bytes = kind.width as usize * ELEMENT;
-        // Parts come in the order of their jobs.
-        let mut parts = batch.parts().iter().peekable();
-        let records = self.jobs.iter_mut().enumerate();
-        let work: Vec<_> = records
-            .filter_map(|(job, record)| {
-                let rows = &parts.next_if(|part| part.job == job)?.rows(kind.space).in_batch;
-                Some((record, &output[rows.start * row_bytes..rows.end * row_bytes]))
-            })
-            .collect();
-        let hashes = self.hashes;
-        work.into_par_iter().for_each(|(record, bytes)| {
-            if hashes {
-                record.hashers[layer as usize].update(bytes);
-            }
-            if is_last {
-                record.output.extend_from_slice(bytes);
-            }
-        });
-        Next::Layer
+    fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &Tensor) -> Result<Next> {
+        #[cfg(feature = "cuda")]
+        if let candle_core::Device::Cuda(device) = output.device() {
+            self.record_on(&crate::cuda::Device::of(device)?, batch, layer, output)?;
+            return Ok(Next::Layer);
+        }
+        read_bytes(output, |output| self.record(batch, layer, output))?;
+        Ok(Next::Layer)
     }
 }
 
@@ -162,8 +275,8 @@ impl Observer for OpRecorder<'_> {
         }
     }
 
-    fn layer(&mut self, _: &Batch<'_>, layer: u32, _: &[u8]) -> Next {
-        if layer == self.layer { Next::Batch } else { Next::Layer }
+    fn layer(&mut self, _: &Batch<'_>, layer: u32, _: &Tensor) -> Result<Next> {
+        Ok(if layer == self.layer { Next::Batch } else { Next::Layer })
     }
 }
 
@@ -190,12 +303,12 @@ impl Observer for LayerRecorder {
 
     fn op(&mut self, _: &Batch<'_>, _: u32, _: usize, _: &[u8]) {}
 
-    fn layer(&mut self, _: &Batch<'_>, layer: u32, output: &[u8]) -> Next {
+    fn layer(&mut self, _: &Batch<'_>, layer: u32, output: &Tensor) -> Result<Next> {
         if layer < self.layer {
-            return Next::Layer;
+            return Ok(Next::Layer);
         }
-        self.output.extend_from_slice(output);
-        Next::Batch
+        read_bytes(output, |output| self.output.extend_from_slice(output))?;
+        Ok(Next::Batch)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{FloatEnvironmentError, JobRefusal, RunError};
 use crate::execute::Executor;
 use crate::kernels::answer::Counts;
 use crate::kernels::{KvCache, PagePool};
-use crate::record::{ClaimRecorder, JobRecord, Trace};
+use crate::record::{ClaimRecorder, Trace};
 use crate::{Fault, Model};
 use job::{Advance, Job, Scheduled, Task};
 
@@ -195,7 +195,7 @@ impl<K: Clone + PartialEq> Runner<K> {
                 Task::Generate { ids, prompt, sampling, counts, max_tokens, done: 0, stop }
             }
         };
-        let record = JobRecord::new(self.model.model());
+        let record = self.model.record();
         let pages = if fault.is_some() { self.model.pages(fault.as_ref()) } else { self.pages.clone() };
         self.jobs.push(Job { key, task, fault, record, cache: None, pages, reserved, suspect: None });
         self.reserved += reserved;
@@ -376,8 +376,10 @@ impl<K: Clone + PartialEq> Runner<K> {
                         progress.push(Progress::Token { key: key.clone(), token });
                     }
                     if done {
-                        let trace = std::mem::take(&mut job.record).finish();
-                        progress.push(Progress::Done { key, trace });
+                        progress.push(match std::mem::take(&mut job.record).finish() {
+                            Ok(trace) => Progress::Done { key, trace },
+                            Err(error) => Progress::Failed { key, error },
+                        });
                         leaving.push(*index);
                     }
                 }
@@ -400,7 +402,7 @@ impl<K: Clone + PartialEq> Runner<K> {
             return vec![Progress::Failed { key, error }];
         }
         for Scheduled { job, sequence, tokens } in reached {
-            let record = JobRecord::new(self.model.model());
+            let record = self.model.record();
             self.jobs[*job].begin_again(record, (*sequence, tokens.end));
         }
         Vec::new()

@@ -3,7 +3,7 @@
 use crate::identity::Names;
 use crate::models::StoreOptions;
 use clap::Args;
-use gainsay_engine::{Options, Simd};
+use gainsay_engine::Options;
 use gainsay_startup::{Layers, LogConfig, LogFormat, Settings, SettingsArguments, SettingsError, Visitor};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -183,7 +183,7 @@ impl PartySettings {
             models: StoreOptions {
                 cache_dir: self.cache.unwrap_or(planned.cache_dir),
                 cache_bytes: self.cache_mib.saturating_mul(1 << 20),
-                engine: Options { threads: self.threads, simd: Simd::Auto, weights: models, memory: job },
+                engine: Options { threads: self.threads, weights: models, memory: job, ..Options::default() },
                 memory: models,
             },
             look_every: Duration::from_millis(self.look_every_ms.get()),

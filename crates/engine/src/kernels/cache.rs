@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::buffer::AlignedBuffer;
 use super::lanes::{Bf16, Element};
+use crate::machine::Machine;
 
 /// Tokens of a page.
 pub(crate) const PAGE_TOKENS: usize = gainsay_arithmetic::BLOCK;
@@ -22,6 +23,17 @@ pub(crate) enum KvType {
     F32,
     /// As bfloat16: the program has rounded them to that.
     Bf16,
+}
+
+#[cfg(feature = "cuda")]
+impl KvType {
+    /// Bytes of an element.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
 }
 
 /// Where the keys and values of one attention are in a page.
@@ -38,6 +50,13 @@ pub(crate) struct KvPlace {
 }
 
 impl KvPlace {
+    /// Element of a page where the keys begin. In a layout of panels of one key, those of each head follow each other, each
+    /// `[token][column]`, and the values after them likewise.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn keys(self) -> usize {
+        self.keys
+    }
+
     /// Elements of the keys, or of the values, of one head.
     fn head_elements(self) -> usize {
         PAGE_TOKENS * self.width
@@ -98,31 +117,51 @@ impl KvLayout {
 /// Memory for pages, reused from sequence to sequence. It grows as pages are taken; who takes them keeps count.
 #[derive(Clone)]
 pub(crate) struct PagePool {
-    floats: usize,
     kind: KvType,
-    free: Arc<Mutex<Vec<AlignedBuffer>>>,
+    memory: Memory,
+}
+
+/// Where pages lie.
+#[derive(Clone)]
+enum Memory {
+    Host {
+        floats: usize,
+        free: Arc<Mutex<Vec<AlignedBuffer>>>,
+    },
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::Arena),
+}
+
+/// Pages that were taken.
+enum Pages {
+    Host(Vec<AlignedBuffer>),
+    #[cfg(feature = "cuda")]
+    Device(Vec<u32>),
 }
 
 impl PagePool {
-    /// A pool of pages of this layout.
+    /// A pool of pages of this layout, in the machine's memory.
     pub(crate) fn new(layout: &KvLayout, kind: KvType) -> Self {
-        Self { floats: layout.floats(kind), kind, free: Arc::default() }
+        Self { kind, memory: Memory::Host { floats: layout.floats(kind), free: Arc::default() } }
     }
 
-    fn take(&self) -> AlignedBuffer {
-        let kept = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| AlignedBuffer::zeroed(self.floats))
-    }
-
-    fn give_back(&self, pages: &mut Vec<AlignedBuffer>) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).append(pages);
+    /// A pool of pages of this layout, where a machine computes.
+    pub(crate) fn on(machine: &Machine, layout: &KvLayout, kind: KvType) -> Self {
+        match machine {
+            Machine::Cpu(_) => Self::new(layout, kind),
+            #[cfg(feature = "cuda")]
+            Machine::Cuda(device) => {
+                let arena = crate::cuda::Arena::new(device, layout.elements, kind);
+                Self { kind, memory: Memory::Device(arena) }
+            }
+        }
     }
 }
 
 /// Keys and values of one sequence.
 pub(crate) struct KvCache {
     pool: PagePool,
-    pages: Vec<AlignedBuffer>,
+    pages: Pages,
 }
 
 impl Drop for KvCache {
@@ -134,7 +173,12 @@ impl Drop for KvCache {
 impl KvCache {
     /// Nothing yet.
     pub(crate) fn new(pool: &PagePool) -> Self {
-        Self { pool: pool.clone(), pages: Vec::new() }
+        let pages = match pool.memory {
+            Memory::Host { .. } => Pages::Host(Vec::new()),
+            #[cfg(feature = "cuda")]
+            Memory::Device(_) => Pages::Device(Vec::new()),
+        };
+        Self { pool: pool.clone(), pages }
     }
 
     /// How keys and values are held.
@@ -144,15 +188,67 @@ impl KvCache {
 
     /// Forgets everything and gives the pages back.
     pub(crate) fn clear(&mut self) {
-        if !self.pages.is_empty() {
-            self.pool.give_back(&mut self.pages);
+        match (&self.pool.memory, &mut self.pages) {
+            (Memory::Host { free, .. }, Pages::Host(pages)) => {
+                free.lock().unwrap_or_else(PoisonError::into_inner).append(pages);
+            }
+            #[cfg(feature = "cuda")]
+            (Memory::Device(arena), Pages::Device(pages)) => arena.give_back(pages),
+            #[cfg(feature = "cuda")]
+            _ => unreachable!("pages lie where their pool is"),
         }
     }
 
     /// Takes the pages that hold `tokens` tokens.
-    pub(crate) fn grow(&mut self, tokens: usize) {
-        while self.pages.len() * PAGE_TOKENS < tokens {
-            self.pages.push(self.pool.take());
+    ///
+    /// # Errors
+    /// A device has no more memory.
+    pub(crate) fn grow(&mut self, tokens: usize) -> candle_core::Result<()> {
+        let due = tokens.div_ceil(PAGE_TOKENS);
+        match (&self.pool.memory, &mut self.pages) {
+            (Memory::Host { floats, free }, Pages::Host(pages)) => {
+                while pages.len() < due {
+                    let kept = free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    pages.push(kept.unwrap_or_else(|| AlignedBuffer::zeroed(*floats)));
+                }
+            }
+            #[cfg(feature = "cuda")]
+            (Memory::Device(arena), Pages::Device(pages)) => {
+                while pages.len() < due {
+                    pages.push(arena.take()?);
+                }
+            }
+            #[cfg(feature = "cuda")]
+            _ => unreachable!("pages lie where their pool is"),
+        }
+        Ok(())
+    }
+
+    /// A page in the machine's memory.
+    #[inline(always)]
+    fn page(&self, page: usize) -> &AlignedBuffer {
+        match &self.pages {
+            Pages::Host(pages) => &pages[page],
+            #[cfg(feature = "cuda")]
+            Pages::Device(_) => unreachable!("kernels of the CPU read no device's memory"),
+        }
+    }
+
+    /// A page in the machine's memory, to be written.
+    fn page_mut(&mut self, page: usize) -> &mut AlignedBuffer {
+        match &mut self.pages {
+            Pages::Host(pages) => &mut pages[page],
+            #[cfg(feature = "cuda")]
+            Pages::Device(_) => unreachable!("kernels of the CPU write no device's memory"),
+        }
+    }
+
+    /// The arena that its pages lie in, and their indices, on a device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(&self) -> Option<(&crate::cuda::Arena, &[u32])> {
+        match (&self.pool.memory, &self.pages) {
+            (Memory::Device(arena), Pages::Device(pages)) => Some((arena, pages)),
+            _ => None,
         }
     }
 
@@ -176,7 +272,7 @@ impl KvCache {
         assert!(keys.len() == values.len() && keys.len().is_multiple_of(row), "whole rows");
         let rows = keys.chunks_exact(row).zip(values.chunks_exact(row));
         for (token, (keys, values)) in (first..).zip(rows) {
-            let page = self.pages[token / PAGE_TOKENS].as_mut_slice();
+            let page = self.page_mut(token / PAGE_TOKENS).as_mut_slice();
             let page: &mut [E] = bytemuck::cast_slice_mut(page);
             let slot = token % PAGE_TOKENS;
             let heads = keys.chunks_exact(place.width).zip(values.chunks_exact(place.width));
@@ -193,14 +289,14 @@ impl KvCache {
     /// The keys of one head in one page, a panel after the other, each `[column][key]`.
     #[inline(always)]
     pub(super) fn keys<E: Element>(&self, place: KvPlace, head: usize, page: usize) -> &[E] {
-        let page: &[E] = bytemuck::cast_slice(self.pages[page].as_slice());
+        let page: &[E] = bytemuck::cast_slice(self.page(page).as_slice());
         &page[place.key(head, 0)..][..place.head_elements()]
     }
 
     /// The values of one head in one page, `[key][column]`, and what follows them in the page, at least [`SLACK`].
     #[inline(always)]
     pub(super) fn values<E: Element>(&self, place: KvPlace, head: usize, page: usize) -> &[E] {
-        let page: &[E] = bytemuck::cast_slice(self.pages[page].as_slice());
+        let page: &[E] = bytemuck::cast_slice(self.page(page).as_slice());
         &page[place.value(head, 0)..]
     }
 
@@ -219,7 +315,7 @@ impl KvCache {
         token: usize,
         widen: impl Fn(E) -> f32,
     ) -> (Vec<f32>, Vec<f32>) {
-        let page: &[E] = bytemuck::cast_slice(self.pages[token / PAGE_TOKENS].as_slice());
+        let page: &[E] = bytemuck::cast_slice(self.page(token / PAGE_TOKENS).as_slice());
         let slot = token % PAGE_TOKENS;
         let keys = page[place.key(head, slot)..].iter().step_by(place.panel);
         let values = &page[place.value(head, slot)..];

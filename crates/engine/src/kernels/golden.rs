@@ -135,7 +135,7 @@ fn attentions(kernels: Kernels, run: Run<'_>) {
         let mut layout = KvLayout::new(kernels.kv_panel());
         let place = layout.add(heads.kv_count, heads.width);
         let mut cache = KvCache::new(&PagePool::new(&layout, kind));
-        cache.grow(CACHED);
+        cache.grow(CACHED).expect("the machine's memory is its own to take");
         cache.append(place, 0, &k, &v);
         for rows in [1, ROWS] {
             let first = CACHED - rows;

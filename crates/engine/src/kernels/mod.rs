@@ -120,6 +120,8 @@ pub(crate) struct LinearWeights {
 enum Matrix {
     Rows(Vec<f32>),
     Panels(Panels),
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::DeviceLinear),
 }
 
 impl LinearWeights {
@@ -131,6 +133,24 @@ impl LinearWeights {
     /// Elements of an input row.
     pub(crate) fn depth(&self) -> usize {
         self.depth
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl LinearWeights {
+    /// Weights that lie on a device.
+    pub(crate) fn of_device(weights: crate::cuda::DeviceLinear, columns: usize, depth: usize) -> Self {
+        Self { matrix: Matrix::Device(weights), bias: Vec::new(), columns, depth }
+    }
+
+    /// The weights, for an op on their device.
+    pub(crate) fn on_device(&self) -> candle_core::Result<&crate::cuda::DeviceLinear> {
+        match &self.matrix {
+            Matrix::Device(weights) => Ok(weights),
+            Matrix::Rows(_) | Matrix::Panels(_) => {
+                candle_core::bail!("weights on the CPU meet a tensor on a device")
+            }
+        }
     }
 }
 
@@ -221,6 +241,8 @@ impl Kernels {
                 v => linear::linear(v, LinearRows { x, panels, bias, then }, out),
                 unreachable!("panels are packed for vectors only")
             ),
+            #[cfg(feature = "cuda")]
+            Matrix::Device(_) => unreachable!("weights on a device meet no slices"),
         }
     }
 

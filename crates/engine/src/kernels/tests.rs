@@ -326,7 +326,7 @@ fn cached(
     let mut first = 0;
     for step in steps.iter().cycle() {
         let end = (first + step).min(rows);
-        cache.grow(end);
+        cache.grow(end).unwrap();
         cache.append(place, first, &k[first * stride..end * stride], &v[first * stride..end * stride]);
         first = end;
         if first == rows {

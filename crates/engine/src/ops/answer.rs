@@ -1,10 +1,14 @@
 //! Ops over the rows of answers.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, bail};
 use rayon::prelude::*;
 
 use super::carrier::{matrix, output};
 use crate::batch::Batch;
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::kernels::answer::{Before, sample};
 
 /// The rows of a tensor over tokens that give the rows of answers.
@@ -28,6 +32,11 @@ impl CustomOp1 for SelectRows<'_> {
                 out.copy_from_slice(&x[row * width..][..width]);
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::select_rows(self.batch.staged()?, (x, layout))
     }
 }
 
@@ -73,6 +82,11 @@ impl CustomOp1 for Penalize<'_> {
             });
         })
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, logits: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::on_cpu((logits, layout), |logits, layout| self.cpu_fwd(logits, layout))
+    }
 }
 
 /// The tokens drawn from logits.
@@ -101,6 +115,11 @@ impl CustomOp1 for Sample<'_> {
         let tokens: Vec<u32> =
             tokens.map(|((sampling, draw), logits)| sample(logits, sampling, draw)).collect();
         Ok((CpuStorage::U32(tokens), Shape::from((rows, 1))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, logits: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::on_cpu((logits, layout), |logits, layout| self.cpu_fwd(logits, layout))
     }
 }
 

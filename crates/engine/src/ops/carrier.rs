@@ -29,14 +29,14 @@ pub(crate) fn output((rows, width): RowsWidth, fill: impl FnOnce(&mut [f32])) ->
     Ok((CpuStorage::F32(out), Shape::from((rows, width))))
 }
 
-/// A matrix of floats on the CPU.
-pub(crate) fn from_floats(values: Vec<f32>, shape: RowsWidth) -> Result<Tensor> {
-    Tensor::from_vec(values, shape, &Device::Cpu)
+/// A matrix of floats.
+pub(crate) fn from_floats(values: Vec<f32>, shape: RowsWidth, device: &Device) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, device)
 }
 
-/// A matrix of words on the CPU.
-pub(crate) fn from_words(values: Vec<u32>, shape: RowsWidth) -> Result<Tensor> {
-    Tensor::from_vec(values, shape, &Device::Cpu)
+/// A matrix of words.
+pub(crate) fn from_words(values: Vec<u32>, shape: RowsWidth, device: &Device) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, device)
 }
 
 /// A vector of indices on the CPU.
@@ -44,22 +44,24 @@ pub(crate) fn from_indices(values: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(values, values.len(), &Device::Cpu)
 }
 
-/// Calls `read` with the elements of a matrix of floats.
+/// Calls `read` with the elements of a matrix of floats on the CPU.
 pub(crate) fn read_floats<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(read(matrix(storage, layout)?.0)),
-        _ => bail!("the engine's tensors are on the CPU"),
+        _ => bail!("a tensor on the CPU is read where it is"),
     }
 }
 
-/// Calls `read` with the elements of a matrix, floats as their bits.
+/// Calls `read` with the elements of a matrix, floats as their bits. Those of a device are copied, and waited for.
 pub(crate) fn read_words<R>(tensor: &Tensor, read: impl FnOnce(&[u32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage @ CpuStorage::U32(_)) => Ok(read(indices(storage, layout)?)),
         Storage::Cpu(storage) => Ok(read(bytemuck::cast_slice(matrix(storage, layout)?.0))),
-        _ => bail!("the engine's tensors are on the CPU"),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => Ok(read(&crate::cuda::download(storage, layout)?)),
+        _ => bail!("the engine's tensors are on other devices"),
     }
 }
 

@@ -1,8 +1,12 @@
 //! Linear maps, alone or fused with the op that follows.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail};
 
 use super::carrier::{RowsWidth, matrix, output};
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::kernels::{Binary, Kernels, LinearWeights, Then, Unary};
 
 /// The op that is fused into a linear map.
@@ -44,6 +48,12 @@ impl CustomOp1 for Linear<'_> {
         let then = self.follow.alone()?;
         output(mapped(shape, self.weights)?, |out| self.kernels.linear(x, self.weights, then, out))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (_, columns) = mapped(layout.shape().dims2()?, self.weights)?;
+        cuda::linear((self.weights.on_device()?, columns, self.follow), (x, layout), None)
+    }
 }
 
 /// A formula of a linear map of one tensor and another tensor.
@@ -72,6 +82,19 @@ impl CustomOp2 for LinearBinary<'_> {
             bail!("{other_shape:?} does not fit {shape:?}")
         }
         output(shape, |out| self.kernels.linear(x, self.weights, Then::Binary(self.formula, other), out))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, columns) = mapped(layout.shape().dims2()?, self.weights)?;
+        let map = (self.weights.on_device()?, columns, Follow::Binary(self.formula));
+        cuda::linear(map, (x, layout), Some((other, other_layout)))
     }
 }
 

@@ -1,9 +1,13 @@
 //! Int8 linear maps, alone or fused with the op that follows. They compute with the levels of their first tensor.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail};
 
 use super::carrier::{RowsWidth, matrix, output};
 use super::linear::Follow;
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::kernels::{Binary, Int8Weights, Kernels, Levels, Then};
 
 /// A linear map of one tensor.
@@ -25,6 +29,13 @@ impl CustomOp1 for LinearInt8<'_> {
         output(mapped(shape, self.weights)?, |out| {
             self.kernels.linear_int8(self.levels, self.weights, then, out);
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (_, columns) = mapped(layout.shape().dims2()?, self.weights)?;
+        let map = (self.weights.on_device()?, columns, self.follow);
+        cuda::linear_int8(map, self.levels.on_device()?, (x, layout), None)
     }
 }
 
@@ -57,6 +68,19 @@ impl CustomOp2 for LinearInt8Binary<'_> {
         output(shape, |out| {
             self.kernels.linear_int8(self.levels, self.weights, Then::Binary(self.formula, other), out);
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (_, columns) = mapped(layout.shape().dims2()?, self.weights)?;
+        let map = (self.weights.on_device()?, columns, Follow::Binary(self.formula));
+        cuda::linear_int8(map, self.levels.on_device()?, (x, layout), Some((other, other_layout)))
     }
 }
 

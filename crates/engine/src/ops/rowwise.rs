@@ -1,17 +1,21 @@
 //! Ops whose output rows depend on one row of each input.
 
-use std::sync::Arc;
-
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, bail};
 use gainsay_program::{Dtype, weights::widen};
 
 use super::carrier::{indices, matrix, output};
+use super::stored::Stored;
+use crate::batch::Batch;
+#[cfg(feature = "cuda")]
+use crate::cuda;
 use crate::kernels::{Binary, Kernels, Rotation, Unary};
 
 /// A table of rows, in the bytes of its weight.
 pub(crate) struct Table {
     /// All rows, little-endian.
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Stored<u8>,
     /// Type of the elements.
     pub(crate) dtype: Dtype,
     /// Elements of a row.
@@ -24,19 +28,24 @@ impl CustomOp1 for Table {
     }
 
     fn cpu_fwd(&self, rows: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let rows = indices(rows, layout)?;
+        let (rows, table) = (indices(rows, layout)?, self.bytes.host()?);
         let row_bytes = self.width * self.dtype.bytes() as usize;
-        let count = (self.bytes.len() / row_bytes) as u32;
+        let count = (table.len() / row_bytes) as u32;
         if let Some(row) = rows.iter().find(|&&row| row >= count) {
             bail!("row {row} of a table of {count}")
         }
         // Weights obey the storing rule, and widening keeps to it.
         output((rows.len(), self.width), |out| {
             for (out, &row) in out.chunks_exact_mut(self.width).zip(rows) {
-                let bytes = &self.bytes[row as usize * row_bytes..][..row_bytes];
+                let bytes = &table[row as usize * row_bytes..][..row_bytes];
                 out.copy_from_slice(&widen(self.dtype, bytes));
             }
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::gather(self.bytes.device()?, self.dtype, self.width, (x, layout))
     }
 }
 
@@ -68,13 +77,24 @@ impl CustomOp2 for BinaryEach {
         }
         output(shape, |out| self.kernels.binary(self.formula, a, b, out))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+        other: &CudaStorage,
+        other_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::binary(self.formula, (x, layout), (other, other_layout))
+    }
 }
 
 /// LayerNorm.
 pub(super) struct LayerNorm<'a> {
     pub(super) kernels: Kernels,
-    pub(super) weight: &'a [f32],
-    pub(super) bias: &'a [f32],
+    pub(super) weight: &'a Stored<f32>,
+    pub(super) bias: &'a Stored<f32>,
     pub(super) eps: f32,
 }
 
@@ -85,17 +105,24 @@ impl CustomOp1 for LayerNorm<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, shape) = matrix(x, layout)?;
-        if shape.1 != self.weight.len() {
-            bail!("rows of {} elements do not fit a norm of {}", shape.1, self.weight.len())
+        let (weight, bias) = (self.weight.host()?, self.bias.host()?);
+        if shape.1 != weight.len() {
+            bail!("rows of {} elements do not fit a norm of {}", shape.1, weight.len())
         }
-        output(shape, |out| self.kernels.layer_norm(x, self.weight, self.bias, self.eps, out))
+        output(shape, |out| self.kernels.layer_norm(x, weight, bias, self.eps, out))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let norm = (self.weight.device()?, self.bias.device()?, self.eps);
+        cuda::layer_norm(norm, (x, layout))
     }
 }
 
 /// RMSNorm of groups of columns, all with the same weights.
 pub(super) struct RmsNorm<'a> {
     pub(super) kernels: Kernels,
-    pub(super) weight: &'a [f32],
+    pub(super) weight: &'a Stored<f32>,
     pub(super) eps: f32,
 }
 
@@ -105,18 +132,27 @@ impl CustomOp1 for RmsNorm<'_> {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, shape) = matrix(x, layout)?;
-        if !shape.1.is_multiple_of(self.weight.len()) {
-            bail!("rows of {} elements do not fit norms of {}", shape.1, self.weight.len())
+        let ((x, shape), weight) = (matrix(x, layout)?, self.weight.host()?);
+        if !shape.1.is_multiple_of(weight.len()) {
+            bail!("rows of {} elements do not fit norms of {}", shape.1, weight.len())
         }
-        output(shape, |out| self.kernels.rms_norm(x, self.weight, self.eps, out))
+        output(shape, |out| self.kernels.rms_norm(x, weight, self.eps, out))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::rms_norm((self.weight.device()?, self.eps), (x, layout))
     }
 }
 
 /// The rotation of every head by its row's position.
 pub(super) struct Rope<'a> {
     pub(super) kernels: Kernels,
-    pub(super) rotation: Rotation<'a>,
+    pub(super) cos: &'a Stored<f32>,
+    pub(super) sin: &'a Stored<f32>,
+    /// Columns of a head.
+    pub(super) width: usize,
+    pub(super) batch: &'a Batch<'a>,
 }
 
 impl CustomOp1 for Rope<'_> {
@@ -126,10 +162,19 @@ impl CustomOp1 for Rope<'_> {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, (rows, width)) = matrix(x, layout)?;
-        if rows != self.rotation.positions.len() || !width.is_multiple_of(self.rotation.width) {
-            bail!("{rows} rows of {width} elements do not fit {:?}", self.rotation.positions.len())
+        let positions = self.batch.positions();
+        if rows != positions.len() || !width.is_multiple_of(self.width) {
+            bail!("{rows} rows of {width} elements do not fit {:?}", positions.len())
         }
-        output((rows, width), |out| self.kernels.rope(self.rotation, x, out))
+        let rotation =
+            Rotation { width: self.width, cos: self.cos.host()?, sin: self.sin.host()?, positions };
+        output((rows, width), |out| self.kernels.rope(rotation, x, out))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let angles = (self.cos.device()?, self.sin.device()?, self.width);
+        cuda::rope(angles, self.batch.staged()?, (x, layout))
     }
 }
 
@@ -152,6 +197,11 @@ impl CustomOp1 for UnaryEach {
         let (x, shape) = matrix(x, layout)?;
         output(shape, |out| self.kernels.unary(self.formula, x, out))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::unary(self.formula, (x, layout))
+    }
 }
 
 /// Rows divided by their norms.
@@ -167,5 +217,10 @@ impl CustomOp1 for Normalize {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (x, shape) = matrix(x, layout)?;
         output(shape, |out| self.kernels.normalize(x, shape.1, out))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::normalize((x, layout))
     }
 }

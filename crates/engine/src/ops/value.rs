@@ -31,8 +31,11 @@ impl Value {
     /// Another tensor of the same type, of these words.
     pub(crate) fn like(&self, words: Vec<u32>, shape: (usize, usize)) -> Result<Tensor> {
         match self.tensor.dtype() {
-            DType::U32 => from_words(words, shape),
-            _ => from_floats(words.into_iter().map(f32::from_bits).collect(), shape),
+            DType::U32 => from_words(words, shape, self.tensor.device()),
+            _ => {
+                let floats = words.into_iter().map(f32::from_bits).collect();
+                from_floats(floats, shape, self.tensor.device())
+            }
         }
     }
 
@@ -41,8 +44,16 @@ impl Value {
         if let Some(levels) = self.levels.borrow().as_ref().filter(|it| it.quantization() == quantization) {
             return Ok(Rc::clone(levels));
         }
-        let levels = Rc::new(read_floats(&self.tensor, |x| kernels.quantize(x, quantization))?);
+        let levels = Rc::new(quantize(&self.tensor, kernels, quantization)?);
         self.levels.replace(Some(Rc::clone(&levels)));
         Ok(levels)
     }
+}
+
+fn quantize(x: &Tensor, kernels: Kernels, quantization: Quantization) -> Result<Levels> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return Ok(Levels::of_device(crate::cuda::quantize(x, quantization)?, x.dims2()?.0, quantization));
+    }
+    read_floats(x, |x| kernels.quantize(x, quantization))
 }

@@ -81,6 +81,8 @@ enum WeightForm {
     Plain(Int8Matrix),
     #[cfg(target_arch = "x86_64")]
     Packed(panels::Panels),
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::DeviceInt8),
 }
 
 impl Int8Weights {
@@ -111,6 +113,46 @@ impl Int8Weights {
     }
 }
 
+#[cfg(feature = "cuda")]
+impl Int8Weights {
+    /// Weights that lie on a device.
+    pub(crate) fn of_device(
+        weights: crate::cuda::DeviceInt8,
+        columns: usize,
+        quantization: Quantization,
+    ) -> Self {
+        Self { form: WeightForm::Device(weights), bias: Vec::new(), columns, quantization }
+    }
+
+    /// The weights, for an op on their device.
+    pub(crate) fn on_device(&self) -> candle_core::Result<&crate::cuda::DeviceInt8> {
+        match &self.form {
+            WeightForm::Device(weights) => Ok(weights),
+            _ => candle_core::bail!("weights on the CPU meet a tensor on a device"),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Levels {
+    /// Levels that lie on a device.
+    pub(crate) fn of_device(
+        levels: crate::cuda::DeviceLevels,
+        rows: usize,
+        quantization: Quantization,
+    ) -> Self {
+        Self { form: LevelForm::Device(levels), rows, quantization }
+    }
+
+    /// The levels, for an op on their device, and what they were made by.
+    pub(crate) fn on_device(&self) -> candle_core::Result<(&crate::cuda::DeviceLevels, Quantization)> {
+        match &self.form {
+            LevelForm::Device(levels) => Ok((levels, self.quantization)),
+            _ => candle_core::bail!("levels on the CPU meet a tensor on a device"),
+        }
+    }
+}
+
 fn checked_columns(matrix: &Int8Matrix, bias: &[f32]) -> usize {
     let Quantization { depth, group, .. } = matrix.quantization;
     assert!(group > 0 && depth > 0 && depth.is_multiple_of(group), "groups divide a row");
@@ -132,6 +174,8 @@ enum LevelForm {
     Plain(portable::Levels),
     #[cfg(target_arch = "x86_64")]
     Packed(levels::Strips),
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::DeviceLevels),
 }
 
 impl Levels {
@@ -179,8 +223,8 @@ impl Int8Rows<'_> {
             (LevelForm::Plain(levels), WeightForm::Plain(matrix)) => {
                 portable::linear(levels, matrix, &self.weights.bias, self.then, out);
             }
-            #[cfg(target_arch = "x86_64")]
-            _ => unreachable!("the portable kernels pack nothing"),
+            #[cfg(any(target_arch = "x86_64", feature = "cuda"))]
+            _ => unreachable!("the portable kernels pack nothing, and meet nothing on a device"),
         }
     }
 

@@ -1,0 +1,212 @@
+//! A CUDA device of this process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST_SHARED;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUresult, cuDriverGetVersion};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaDevice, CudaError, WrapErr};
+use candle_core::{Device as Tensors, Error, Result};
+use gainsay_cuda_launch::Launch;
+use gainsay_cuda_launch::attention::Room;
+
+use crate::device::{DeviceError, DeviceInfo};
+
+/// Kernels by file, compiled for several GPUs.
+const IMAGES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
+
+/// Bytes of dynamic shared memory that any kernel may have without asking.
+const SHARED_UNASKED: u32 = 48 << 10;
+
+/// Devices that are open. Each is opened once and stays: to open one again would take a second context's memory.
+static OPEN: Mutex<Vec<Device>> = Mutex::new(Vec::new());
+
+/// A device. Clones are the same device.
+#[derive(Clone)]
+pub(crate) struct Device(Arc<Inner>);
+
+struct Inner {
+    info: DeviceInfo,
+    candle: CudaDevice,
+    tensors: Tensors,
+    stream: Arc<CudaStream>,
+    modules: Vec<Arc<CudaModule>>,
+    multiprocessors: u32,
+    /// Kernels that have been launched, with the most shared memory that was asked for them.
+    functions: Mutex<HashMap<&'static str, (CudaFunction, u32)>>,
+}
+
+/// The devices that there are.
+///
+/// # Errors
+/// There is no driver.
+pub(crate) fn devices() -> std::result::Result<Vec<DeviceInfo>, DeviceError> {
+    (0..count()?).map(describe).collect()
+}
+
+fn count() -> std::result::Result<usize, DeviceError> {
+    let count = CudaContext::device_count().map_err(|error| DeviceError::Driver(reason(error)))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// What an error of the driver says. The driver itself may not be there to ask.
+fn reason(error: DriverError) -> String {
+    match error.error_string() {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) => format!("{:?}", error.0),
+    }
+}
+
+fn describe(index: usize) -> std::result::Result<DeviceInfo, DeviceError> {
+    let unusable = |error| DeviceError::Unusable { index, reason: reason(error) };
+    let context = CudaContext::new(index).map_err(unusable)?;
+    let (major, minor) = context.compute_capability().map_err(unusable)?;
+    let mut version = 0;
+    // SAFETY: the driver writes one integer to where it is told to.
+    unsafe { cuDriverGetVersion(&raw mut version) }.result().map_err(unusable)?;
+    Ok(DeviceInfo::Cuda {
+        index,
+        name: context.name().map_err(unusable)?,
+        memory: context.total_mem().map_err(unusable)? as u64,
+        capability: (major.unsigned_abs(), minor.unsigned_abs()),
+        driver: format!("{}.{}", version / 1000, version % 1000 / 10),
+    })
+}
+
+impl Device {
+    /// Opens a device, or gives the one that is open.
+    ///
+    /// # Errors
+    /// There is no driver or no such device, or it refuses what is done first of all.
+    pub(crate) fn open(index: usize) -> std::result::Result<Self, DeviceError> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |device: &&Self| matches!(device.info(), DeviceInfo::Cuda { index: it, .. } if *it == index);
+        if let Some(device) = open.iter().find(is_it) {
+            return Ok(device.clone());
+        }
+        let count = count()?;
+        if index >= count {
+            return Err(DeviceError::Absent { index, count });
+        }
+        let info = describe(index)?;
+        let device = Self::load(index, info)
+            .map_err(|error| DeviceError::Unusable { index, reason: error.to_string() })?;
+        open.push(device.clone());
+        Ok(device)
+    }
+
+    fn load(index: usize, info: DeviceInfo) -> Result<Self> {
+        let candle = CudaDevice::new_with_stream(index)?;
+        // SAFETY: all that this process does on the device goes through this one stream, see `cuda`.
+        unsafe { candle.disable_event_tracking() };
+        let stream = candle.cuda_stream();
+        let load =
+            |(_, image): &(&str, &[u8])| stream.context().load_module(Ptx::from_binary(image.to_vec()));
+        let modules = IMAGES.iter().map(load).collect::<std::result::Result<_, _>>().w()?;
+        let (tensors, functions) = (Tensors::Cuda(candle.clone()), Mutex::default());
+        let multiprocessors = stream.context().attribute(MULTIPROCESSORS).w()?.unsigned_abs();
+        Ok(Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions })))
+    }
+
+    /// The device whose tensors these are.
+    ///
+    /// # Errors
+    /// The engine has not opened it.
+    pub(crate) fn of(candle: &CudaDevice) -> Result<Self> {
+        let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.iter().find(|device| device.0.candle.id() == candle.id());
+        found.cloned().ok_or_else(|| Error::Msg("a tensor of a device that is not the engine's".to_owned()))
+    }
+
+    /// What can be told of it.
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.0.info
+    }
+
+    /// The device as candle has it.
+    pub(crate) fn candle(&self) -> &CudaDevice {
+        &self.0.candle
+    }
+
+    /// Where its tensors are.
+    pub(crate) fn tensors(&self) -> &Tensors {
+        &self.0.tensors
+    }
+
+    /// What plans of attentions may count on.
+    pub(crate) fn room(&self) -> Room {
+        Room { multiprocessors: self.0.multiprocessors, ..Room::default() }
+    }
+
+    /// Bytes of its memory that nothing uses.
+    pub(crate) fn free_memory(&self) -> Result<u64> {
+        let context = self.0.stream.context();
+        context.bind_to_thread().w()?;
+        context.mem_get_info().map(|(free, _)| free as u64).w()
+    }
+
+    /// Runs kernels after all that were launched before. Does not wait for them.
+    ///
+    /// # Safety
+    /// What the launches read is there, and what they write has room and is nobody else's, until they have run: arrays that
+    /// are dropped earlier stay that long, for their memory goes back in the order of the stream.
+    pub(crate) unsafe fn launch(&self, launches: impl IntoIterator<Item = Launch>) -> Result<()> {
+        for Launch { kernel, shape, arguments } in launches {
+            let function = self.function(kernel, shape.shared)?;
+            let words: Vec<u64> =
+                (arguments.iter()).map(|argument| u64::from_ne_bytes(argument.to_ne_bytes())).collect();
+            let mut builder = self.0.stream.launch_builder(&function);
+            for word in &words {
+                builder.arg(word);
+            }
+            let config = LaunchConfig {
+                grid_dim: shape.grid.into(),
+                block_dim: shape.block.into(),
+                shared_mem_bytes: shape.shared,
+            };
+            // SAFETY: an argument's bytes are the first of its word; number and types are those of the kernel, to which the
+            // emulator's tests hold all launches. The caller answers for the arrays.
+            unsafe { builder.launch(config) }.w()?;
+        }
+        Ok(())
+    }
+
+    /// A kernel that may have this much shared memory.
+    fn function(&self, kernel: &'static str, shared: u32) -> Result<CudaFunction> {
+        let mut functions = self.0.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (function, asked) = match functions.entry(kernel) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let found = self.0.modules.iter().find_map(|module| module.load_function(kernel).ok());
+                let function =
+                    found.ok_or_else(|| Error::Msg(format!("no kernel {kernel} is compiled in")))?;
+                entry.insert((function, SHARED_UNASKED))
+            }
+        };
+        if shared > *asked {
+            function.set_attribute(MOST_SHARED, shared.cast_signed()).w()?;
+            *asked = shared;
+        }
+        Ok(function.clone())
+    }
+}
+
+/// Whether an operation failed for want of the device's memory.
+pub(crate) fn is_out_of_memory(error: &Error) -> bool {
+    match error {
+        Error::Cuda(cause) => matches!(
+            cause.downcast_ref::<CudaError>(),
+            Some(CudaError::Cuda(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)))
+        ),
+        Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } | Error::WithPath { inner, .. } => {
+            is_out_of_memory(inner)
+        }
+        _ => false,
+    }
+}

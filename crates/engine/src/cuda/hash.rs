@@ -1,0 +1,158 @@
+//! Commitments to tensors that lie on a device: they are hashed there, and chaining values of subtrees travel.
+
+use std::ops::Range;
+
+use candle_core::{Error, Result, Storage, Tensor, bail};
+use gainsay_commitment::{ChainingValue, SubtreeHasher, TensorCommitment, subtree_heights};
+use gainsay_cuda_launch::At;
+use gainsay_cuda_launch::blake3::{CHUNK_BYTES, HEIGHT, Run, VALUE_BYTES, hash, tail_bytes};
+
+use super::array::elements;
+use super::{Array, Device};
+
+/// Words of a chaining value.
+const VALUE_WORDS: usize = VALUE_BYTES as usize / size_of::<u32>();
+
+/// What is known of the commitments to a job's layers.
+pub(crate) struct LayerHashers {
+    device: Device,
+    layers: Vec<Layer>,
+    /// A tail for each layer, once there are rows.
+    tails: Option<Array<u8>>,
+}
+
+/// The tensor of one layer, so far.
+#[derive(Default, Clone)]
+struct Layer {
+    hasher: SubtreeHasher,
+    /// Bytes that were launched.
+    bytes: u64,
+}
+
+impl LayerHashers {
+    /// Hashers of so many layers.
+    pub(crate) fn new(device: &Device, layers: usize) -> Self {
+        Self { device: device.clone(), layers: vec![Layer::default(); layers], tails: None }
+    }
+
+    /// How many chaining values so many more bytes of a layer give.
+    pub(crate) fn values(&self, layer: usize, bytes: u64) -> u64 {
+        let before = self.layers[layer].bytes;
+        Run { at: At::none(), before, bytes, tail: At::none(), out: 0 }.values()
+    }
+
+    /// The commitments. Waits for what was launched.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub(crate) fn commitments(self) -> Result<Vec<TensorCommitment>> {
+        let tails = self.tails.map(|tails| tails.download(&self.device)).transpose()?.unwrap_or_default();
+        let mut tails = tails.chunks_exact(CHUNK_BYTES as usize);
+        let layers = self.layers.into_iter().map(|Layer { hasher, bytes }| {
+            let tail = tails.next().map_or(&[][..], |tail| &tail[..tail_bytes(bytes) as usize]);
+            hasher.finish(tail).map_err(Error::wrap)
+        });
+        layers.collect()
+    }
+
+    /// The next bytes of a layer's tensor, which lie at `at`.
+    fn run(&mut self, layer: usize, (at, bytes): (At<u8>, u64), out: u64) -> Result<Run> {
+        if bytes > Run::MOST_BYTES {
+            bail!("{bytes} bytes of one layer are more than are hashed at once")
+        }
+        let tails = match &self.tails {
+            Some(tails) => tails,
+            None => {
+                let bytes = self.layers.len() * CHUNK_BYTES as usize;
+                self.tails.insert(Array::scratch(&self.device, bytes)?)
+            }
+        };
+        let tail = tails.at().skip(layer as u64 * CHUNK_BYTES);
+        let before = self.layers[layer].bytes;
+        self.layers[layer].bytes += bytes;
+        Ok(Run { at, before, bytes, tail, out })
+    }
+
+    /// Takes note of the chaining values of these chunks of a layer.
+    fn take(
+        &mut self,
+        layer: usize,
+        chunks: Range<u64>,
+        values: &mut std::slice::ChunksExact<'_, u32>,
+    ) -> Result<()> {
+        for height in subtree_heights(chunks, HEIGHT) {
+            let Some(words) = values.next() else { bail!("a chaining value is missing") };
+            let mut bytes = [0; VALUE_BYTES as usize];
+            for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+                *bytes = word.to_le_bytes();
+            }
+            self.layers[layer].hasher.push(height, ChainingValue::from_bytes(bytes)).map_err(Error::wrap)?;
+        }
+        Ok(())
+    }
+}
+
+/// The chaining values that a batch gives, all its layers together.
+pub(crate) struct BatchHashes {
+    device: Device,
+    values: Array<u32>,
+    room: u64,
+    taken: u64,
+    /// Job, layer, and the chunks whose values these are, in order.
+    given: Vec<(usize, usize, Range<u64>)>,
+}
+
+impl BatchHashes {
+    /// Room for so many values.
+    pub(crate) fn new(device: &Device, room: u64) -> Result<Self> {
+        let values = Array::scratch(device, room as usize * VALUE_WORDS)?;
+        Ok(Self { device: device.clone(), values, room, taken: 0, given: Vec::new() })
+    }
+
+    /// Hashes a layer's output: of each job some bytes. Waits for nothing.
+    pub(crate) fn layer<'a>(
+        &mut self,
+        layer: usize,
+        output: &Tensor,
+        jobs: impl Iterator<Item = (usize, &'a mut LayerHashers, Range<usize>)>,
+    ) -> Result<()> {
+        let (storage, layout) = output.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is hashed there") };
+        let at = match output.dtype() {
+            candle_core::DType::U32 => elements::<u32>(storage, layout)?.0.address(),
+            _ => elements::<f32>(storage, layout)?.0.address(),
+        };
+        let mut runs = Vec::new();
+        for (job, hashers, bytes) in jobs.filter(|(.., bytes)| !bytes.is_empty()) {
+            let part = At::new(at).skip(bytes.start as u64);
+            let run = hashers.run(layer, (part, bytes.len() as u64), self.taken)?;
+            self.taken += run.values();
+            self.given.push((job, layer, run.chunks()));
+            runs.push(run);
+        }
+        if self.taken > self.room {
+            bail!("{} chaining values, where room is for {}", self.taken, self.room)
+        }
+        let words: Vec<u64> = runs.iter().flat_map(Run::words).collect();
+        let words = Array::upload(&self.device, &words)?;
+        // SAFETY: the runs lie in the output, tails belong to their hashers, and there is room for all values.
+        unsafe { self.device.launch(hash(&runs, words.at(), self.values.at())) }
+    }
+
+    /// Waits for the values and hands them out.
+    pub(crate) fn finish<J>(
+        self,
+        jobs: &mut [J],
+        hashers: impl Fn(&mut J) -> Option<&mut LayerHashers>,
+    ) -> Result<()> {
+        let words = self.values.download(&self.device)?;
+        let mut values = words.chunks_exact(VALUE_WORDS);
+        for (job, layer, chunks) in self.given {
+            let Some(hashers) = jobs.get_mut(job).and_then(&hashers) else {
+                bail!("job {job} is not hashed on the device")
+            };
+            hashers.take(layer, chunks, &mut values)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! CUDA devices: opening them, what lies in their memory, and the operators' launches.
+//!
+//! What runs is `src/kernels/cuda`, in the shapes of `gainsay-cuda-launch`. Everything of a process that runs on one device
+//! goes through one stream, in order: an array is freed, and its memory used again, after whatever was launched before.
+
+mod arena;
+mod array;
+mod device;
+mod hash;
+mod ops;
+mod staged;
+mod weights;
+
+pub(crate) use arena::Arena;
+pub(crate) use array::{Array, download};
+pub(crate) use device::{Device, devices, is_out_of_memory};
+pub(crate) use hash::{BatchHashes, LayerHashers};
+pub(crate) use ops::*;
+pub(crate) use staged::Staged;
+pub(crate) use weights::{DeviceInt8, DeviceLevels, DeviceLinear, upload_int8, upload_linear};

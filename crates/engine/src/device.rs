@@ -1,0 +1,231 @@
+//! Where models run: which devices there are, and how one is chosen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Simd;
+use crate::machine::Machine;
+use crate::self_test::{Check, differing, golden};
+
+/// Which device a model runs on. None changes a bit of any result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum DeviceChoice {
+    /// The first CUDA device where there is one that can be used, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device with this index, or none.
+    Cuda(usize),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// What [`DeviceChoice`] is not written like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no device: `auto`, `cpu` and `cuda:0` do")]
+pub struct DeviceChoiceError(String);
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            _ => (text.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Self::Cuda))
+                .ok_or_else(|| DeviceChoiceError(text.to_owned())),
+        }
+    }
+}
+
+/// A device that models can run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceInfo {
+    /// The CPU.
+    Cpu {
+        /// The instructions that the kernels use.
+        simd: Simd,
+    },
+    /// A CUDA device.
+    Cuda {
+        /// Its index.
+        index: usize,
+        /// What its maker calls it.
+        name: String,
+        /// Bytes of its memory.
+        memory: u64,
+        /// Its compute capability, major and minor.
+        capability: (u32, u32),
+        /// The CUDA version that the driver is for, as `13.0`.
+        driver: String,
+    },
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu { simd } => write!(f, "cpu ({simd})"),
+            Self::Cuda { index, name, .. } => write!(f, "cuda:{index} ({name})"),
+        }
+    }
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// The program is built for the CPU alone.
+    #[error("this program is built without CUDA")]
+    NotBuilt,
+    /// There is no driver, or it does not start.
+    #[error("the CUDA driver cannot be used: {0}")]
+    Driver(String),
+    /// There are fewer devices.
+    #[error("there is no CUDA device {index}: {count} found")]
+    Absent {
+        /// The one asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The device does not open.
+    #[error("CUDA device {index} cannot be used: {reason}")]
+    Unusable {
+        /// Its index.
+        index: usize,
+        /// What the driver or a library says.
+        reason: String,
+    },
+    /// The device gives other bits than it should.
+    #[error("{device} gives other bits than it should in: {ops}")]
+    Differs {
+        /// The device.
+        device: String,
+        /// The operators concerned.
+        ops: String,
+    },
+    /// The device has not the memory for a model's weights.
+    #[error("the weights take {bytes} bytes of memory; {device} has {free} free")]
+    Memory {
+        /// The device.
+        device: String,
+        /// What the weights take.
+        bytes: u64,
+        /// What nothing else uses.
+        free: u64,
+    },
+    /// The machine lacks the instructions asked for.
+    #[error("this machine does not have the instructions for {0}")]
+    Simd(Simd),
+}
+
+/// The CUDA devices that there are, whether or not they pass their self-test.
+///
+/// # Errors
+/// There is no driver, or the program is built without CUDA.
+pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::devices();
+    #[cfg(not(feature = "cuda"))]
+    Err(DeviceError::NotBuilt)
+}
+
+/// What a self-test has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelfTest {
+    /// The device that models would run on.
+    pub device: DeviceInfo,
+    /// Why it is not a CUDA device, where one would have been welcome.
+    pub passed_over: Option<DeviceError>,
+    /// Every operator on some input, held against `gainsay-arithmetic`.
+    pub checks: Vec<Check>,
+}
+
+impl SelfTest {
+    /// Whether every operator gave the bits that it should.
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.agrees)
+    }
+}
+
+/// Chooses a device as a model would and holds every operator on it against `gainsay-arithmetic`. Takes less than a second.
+///
+/// # Errors
+/// There is no such device, or it cannot be used.
+pub fn self_test(choice: DeviceChoice, simd: Simd) -> Result<SelfTest, DeviceError> {
+    let chosen = Chosen::new(choice, simd)?;
+    let checks = chosen.checks.map_or_else(|| checks(&chosen.machine), Ok)?;
+    Ok(SelfTest { device: chosen.machine.info(), passed_over: chosen.passed_over, checks })
+}
+
+/// A device as it was chosen.
+pub(crate) struct Chosen {
+    /// What runs on it.
+    pub(crate) machine: Machine,
+    passed_over: Option<DeviceError>,
+    /// What its self-test has found, where it had to pass it to be chosen.
+    checks: Option<Vec<Check>>,
+}
+
+impl Chosen {
+    /// Opens a device. One of CUDA passes its self-test first; of the CPU's instructions those are used that do.
+    ///
+    /// # Errors
+    /// There is no such device, or it cannot be used.
+    pub(crate) fn new(choice: DeviceChoice, simd: Simd) -> Result<Self, DeviceError> {
+        match choice {
+            DeviceChoice::Cpu => Self::cpu(simd, None),
+            DeviceChoice::Cuda(index) => Self::cuda(index),
+            DeviceChoice::Auto => Self::cuda(0).or_else(|error| Self::cpu(simd, Some(error))),
+        }
+    }
+
+    /// Opens a device for weights that take so many bytes of its memory.
+    ///
+    /// # Errors
+    /// There is no such device, it cannot be used, or has not the memory.
+    pub(crate) fn for_weights(bytes: u64, choice: DeviceChoice, simd: Simd) -> Result<Self, DeviceError> {
+        let chosen = Self::new(choice, simd)?;
+        let free = chosen.machine.free_memory().map_err(|error| chosen.machine.unusable(&error))?;
+        match free.filter(|&free| free < bytes) {
+            None => Ok(chosen),
+            Some(free) => {
+                let error = DeviceError::Memory { device: chosen.machine.info().to_string(), bytes, free };
+                if choice == DeviceChoice::Auto { Self::cpu(simd, Some(error)) } else { Err(error) }
+            }
+        }
+    }
+
+    /// The CPU, where a CUDA device could not be used for this reason.
+    fn cpu(simd: Simd, passed_over: Option<DeviceError>) -> Result<Self, DeviceError> {
+        match &passed_over {
+            None | Some(DeviceError::NotBuilt) => {}
+            Some(error @ DeviceError::Differs { .. }) => tracing::error!(%error, "running on the CPU"),
+            Some(error) => tracing::info!(%error, "running on the CPU"),
+        }
+        let machine = Machine::cpu(simd).ok_or(DeviceError::Simd(simd))?;
+        Ok(Self { machine, passed_over, checks: None })
+    }
+
+    fn cuda(index: usize) -> Result<Self, DeviceError> {
+        let machine = Machine::cuda(index)?;
+        let checks = checks(&machine)?;
+        let ops = differing(&checks);
+        if ops.is_empty() {
+            return Ok(Self { machine, passed_over: None, checks: Some(checks) });
+        }
+        Err(DeviceError::Differs { device: machine.info().to_string(), ops: ops.join(", ") })
+    }
+}
+
+fn checks(machine: &Machine) -> Result<Vec<Check>, DeviceError> {
+    golden(machine).map_err(|error| machine.unusable(&error))
+}

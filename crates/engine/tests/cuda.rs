@@ -1,0 +1,193 @@
+//! Models on a CUDA device: the traces, the tokens and the bytes of every op are the CPU's.
+//!
+//! The device is emulated unless `GAINSAY_CUDA_REAL_DRIVER` is set, so that all of it runs where there is none.
+
+#![cfg(feature = "cuda")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/decoder.rs"]
+mod decoder;
+#[path = "support/mod.rs"]
+#[expect(dead_code, reason = "shared with other tests")]
+mod support;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use decoder::Decoder;
+use gainsay_cuda_emulator::{Driver, install};
+use gainsay_engine::{
+    DeviceChoice, DeviceError, DeviceInfo, Fault, Model, Options, Progress, RunError, Runner, RunnerOptions,
+    Simd, Trace, Work, devices, self_test,
+};
+use gainsay_program::toy::{Toy, ToyOptions};
+use gainsay_program::{
+    ActivationBits, ArithmeticProfile, Dtype, GenerationRequest, JobInput, KvDtype, Sampling, StopRules,
+    ValidatedModel,
+};
+use support::{Random, job};
+
+type Weights = Vec<Arc<[u8]>>;
+
+/// The driver, for one test at a time: what it counts and how much memory it has are the process's.
+fn driver() -> (MutexGuard<'static, ()>, Option<&'static Driver>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    (TURN.lock().unwrap_or_else(PoisonError::into_inner), install())
+}
+
+/// The model on the device and on the CPU.
+fn both(model: &Arc<ValidatedModel>, weights: &Weights) -> [Model; 2] {
+    [DeviceChoice::Cuda(0), DeviceChoice::Cpu].map(|device| {
+        let options = Options { threads: 1, device, ..Options::default() };
+        Model::new(Arc::clone(model), weights.clone(), options).unwrap()
+    })
+}
+
+fn toy(options: &ToyOptions) -> [Model; 2] {
+    let toy = Toy::new(options).unwrap();
+    let weights = toy.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
+    both(&Arc::new(toy.model), &weights)
+}
+
+#[test]
+fn every_operator_passes_the_self_test() {
+    let _driver = driver();
+    let found = self_test(DeviceChoice::Cuda(0), Simd::Auto).unwrap();
+    assert!(found.passed() && found.checks.len() >= 18, "{found:?}");
+    assert!(matches!(found.device, DeviceInfo::Cuda { index: 0, .. }), "{found:?}");
+    assert_eq!(devices().unwrap()[0], found.device);
+    let chosen = self_test(DeviceChoice::Auto, Simd::Auto).unwrap();
+    assert_eq!((chosen.device, chosen.passed_over), (found.device, None));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    let _driver = driver();
+    let error = self_test(DeviceChoice::Cuda(1000), Simd::Auto).unwrap_err();
+    assert!(matches!(error, DeviceError::Absent { index: 1000, count: 1.. }), "{error}");
+}
+
+#[test]
+fn encoders_give_the_bytes_of_the_cpu() {
+    let _driver = driver();
+    let int8 = ToyOptions { arithmetic: ArithmeticProfile::ExactInt8V1, ..ToyOptions::default() };
+    let all = [
+        ToyOptions::default(),
+        ToyOptions { dtype: Dtype::Bf16, blocks_per_layer: 2, seed: 2, ..ToyOptions::default() },
+        ToyOptions { dtype: Dtype::F16, head_dim: 20, heads: 3, intermediate: 130, ..ToyOptions::default() },
+        int8.clone(),
+        ToyOptions { activation_bits: ActivationBits::Sixteen, seed: 3, ..int8 },
+    ];
+    for options in all {
+        let [cuda, cpu] = toy(&options);
+        let jobs = [job(cpu.model(), 1, &[3, 9]), job(cpu.model(), 2, &[1])];
+        let faults = [
+            None,
+            Some(Fault::FlipBit { layer: 1, op: 2, element: 7, bit: 30 }),
+            Some(Fault::SkipLayer { layer: 1 }),
+        ];
+        for fault in &faults {
+            let expected = cpu.run(&jobs, fault.as_ref()).unwrap();
+            assert_eq!(cuda.run(&jobs, fault.as_ref()).unwrap(), expected, "{options:?}, {fault:?}");
+        }
+        for layer in 0..cpu.model().layer_count() {
+            let expected = cpu.layer_ops(&jobs[0], layer, None).unwrap();
+            assert_eq!(
+                cuda.layer_ops(&jobs[0], layer, None).unwrap(),
+                expected,
+                "{options:?}, layer {layer}"
+            );
+        }
+    }
+}
+
+fn requests(vocabulary: u32) -> Vec<GenerationRequest> {
+    let mut random = Random(5);
+    let drawn = Sampling {
+        temperature: 0.8,
+        top_k: 30,
+        top_p: 0.95,
+        min_p: 0.01,
+        repetition_penalty: 1.2,
+        presence_penalty: 0.3,
+        frequency_penalty: 0.1,
+        logit_bias: vec![(3, 1.5), (7, -100.0)],
+        seed: 11,
+        choice: 1,
+    };
+    [(1, Sampling::default()), (140, drawn.clone()), (9, drawn)]
+        .map(|(len, sampling)| GenerationRequest {
+            prompt: (0..len).map(|_| (random.next_u64() % u64::from(vocabulary)) as u32).collect(),
+            sampling,
+            stop: StopRules::max_tokens(4),
+        })
+        .into()
+}
+
+/// The traces of requests that run together; the second of them under a fault.
+fn generate(model: &Model, requests: &[GenerationRequest], fault: Option<Fault>) -> Vec<Trace> {
+    let options = RunnerOptions { rows_per_step: 64, prefill_chunk: 50, cache_bytes: 64 << 20 };
+    let mut runner = Runner::new(model.clone(), options);
+    for (key, request) in requests.iter().enumerate() {
+        let work = Work::Generate { request: request.clone(), stop: Box::new(|_| false) };
+        runner.join_with(key, work, fault.filter(|_| key == 1)).unwrap();
+    }
+    let mut traces = vec![None; requests.len()];
+    while !runner.is_empty() {
+        for progress in runner.step().unwrap() {
+            match progress {
+                Progress::Done { key, trace } => traces[key] = Some(trace),
+                Progress::Failed { error, .. } => panic!("{error:?}"),
+                Progress::Token { .. } => {}
+            }
+        }
+    }
+    traces.into_iter().map(Option::unwrap).collect()
+}
+
+#[test]
+fn generations_are_those_of_the_cpu() {
+    let _driver = driver();
+    for (kv_dtype, dtype) in [(KvDtype::Bf16, Dtype::F32), (KvDtype::F32, Dtype::Bf16)] {
+        let (model, weights) = Decoder { kv_dtype, dtype, ..Decoder::small() }.build();
+        let [cuda, cpu] = both(&model, &weights);
+        let requests = requests(60);
+        for fault in [None, Some(Fault::FlipBit { layer: 1, op: 9, element: 30, bit: 3 })] {
+            let expected = generate(&cpu, &requests, fault);
+            assert_eq!(generate(&cuda, &requests, fault), expected, "{dtype:?}, {fault:?}");
+            if fault.is_none() {
+                let answer: Vec<u32> =
+                    expected[1].output.as_chunks().0.iter().map(|&word| u32::from_le_bytes(word)).collect();
+                let sampling = requests[1].sampling.clone();
+                let job = JobInput::generation(&requests[1].prompt, &answer, sampling).unwrap();
+                assert_eq!(cuda.run(&[job], None).unwrap(), expected[1..2]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_waits_for_the_device_a_few_times_whatever_its_layers() {
+    let (_turn, Some(driver)) = driver() else { return };
+    let waits = |blocks| {
+        let [cuda, _] = toy(&ToyOptions { blocks, ..ToyOptions::default() });
+        let jobs = [job(cuda.model(), 1, &[3])];
+        let before = driver.usage().waits;
+        cuda.run(&jobs, None).unwrap();
+        driver.usage().waits - before
+    };
+    assert_eq!(waits(1), waits(3));
+}
+
+#[test]
+fn a_job_that_the_device_has_no_memory_for_fails_alone() {
+    let (_turn, Some(driver)) = driver() else { return };
+    let [cuda, _] = toy(&ToyOptions::default());
+    let job = job(cuda.model(), 1, &[30]);
+    let before = driver.usage();
+    driver.limit_memory(before.bytes + 8192);
+    let refused = cuda.run(std::slice::from_ref(&job), None);
+    driver.limit_memory(before.limit);
+    assert!(matches!(refused, Err(RunError::OutOfMemory(_))), "{refused:?}");
+    assert_eq!(driver.usage().bytes, before.bytes, "what a failed run took is given back");
+    cuda.run(&[job], None).unwrap();
+}
