@@ -77,6 +77,18 @@ struct Warp {
     // What lanes exchange, twice: a fast lane may give its next value while slow ones still read.
     alignas(16) unsigned char given[2][WARP][MOST_EXCHANGED];
     unsigned turn[WARP] = {};
+    // Lanes at the warp's barrier.
+    unsigned waiting = 0;
+};
+
+// In which order threads go on where nothing but the seed says so.
+enum class Order {
+    // Any.
+    Random,
+    // One warp before all others, as far as barriers let it.
+    Ahead,
+    // One warp after all others.
+    Behind,
 };
 
 struct Block {
@@ -89,6 +101,9 @@ struct Block {
     std::vector<unsigned char> shared;
     unsigned running = 0;
     uint64_t random = 0;
+    Order order = Order::Random;
+    // The warp that goes before or after all others.
+    unsigned chosen_warp = 0;
 };
 
 thread_local Block *block = nullptr;
@@ -124,38 +139,47 @@ unsigned draw(unsigned below) {
     return static_cast<unsigned>((x * 0x2545f4914f6cdd1dull >> 33) % below);
 }
 
-// Lets those go on for whom all have come.
-void release(std::vector<unsigned> &ready) {
-    auto threads = static_cast<unsigned>(block->threads.size());
-    unsigned alive = 0, at_block = 0;
-    for (const Thread &thread : block->threads) {
-        alive += thread.state != State::Returned;
-        at_block += thread.state == State::AtBlockBarrier;
+// The place among those that are ready of the one that goes on.
+unsigned choose(const std::vector<unsigned> &ready) {
+    auto count = static_cast<unsigned>(ready.size());
+    unsigned first = draw(count);
+    if (block->order == Order::Random) return first;
+    for (unsigned i = 0; i < count; i++) {
+        unsigned place = (first + i) % count;
+        if ((ready[place] / WARP == block->chosen_warp) == (block->order == Order::Ahead)) return place;
     }
-    if (alive > 0 && at_block == alive) {
-        for (unsigned i = 0; i < threads; i++)
-            if (block->threads[i].state == State::AtBlockBarrier) ready.push_back(i);
-    } else {
-        for (unsigned first = 0; first < threads; first += WARP) {
-            unsigned end = first + WARP < threads ? first + WARP : threads, waiting = 0;
-            for (unsigned i = first; i < end; i++) waiting += block->threads[i].state == State::AtWarpBarrier;
-            if (waiting == end - first && end - first == WARP)
-                for (unsigned i = first; i < end; i++) ready.push_back(i);
-        }
+    return first;
+}
+
+// Lets a warp go on whose lanes have all come, whatever other warps do.
+void release_warp(unsigned index, std::vector<unsigned> &ready) {
+    Warp &warp = block->warps[index];
+    if (++warp.waiting < WARP) return;
+    warp.waiting = 0;
+    for (unsigned i = index * WARP; i < (index + 1) * WARP; i++) {
+        block->threads[i].state = State::Ready;
+        ready.push_back(i);
     }
-    for (unsigned i : ready) block->threads[i].state = State::Ready;
-    if (ready.empty() && alive > 0) {
-        for (unsigned i = 0; i < threads; i++)
-            if (block->threads[i].state != State::Returned) {
-                here = block->threads[i].place;
-                break;
-            }
+}
+
+// Lets all go on once all have come.
+void release_block(std::vector<unsigned> &ready) {
+    const Thread *waits_in_vain = nullptr;
+    for (unsigned i = 0; i < block->threads.size(); i++) {
+        Thread &thread = block->threads[i];
+        if (thread.state == State::AtWarpBarrier) waits_in_vain = &thread;
+        if (thread.state == State::AtBlockBarrier) ready.push_back(i);
+    }
+    if (waits_in_vain != nullptr) {
+        here = waits_in_vain->place;
         fail("some threads wait where others never come: a barrier or an exchange within a branch?");
     }
+    for (unsigned i : ready) block->threads[i].state = State::Ready;
 }
 
 void run_block(const Place &first, unsigned threads) {
     block->warps.assign((threads + WARP - 1) / WARP, Warp());
+    block->chosen_warp = draw(static_cast<unsigned>(block->warps.size()));
     std::vector<unsigned> ready;
     for (unsigned i = 0; i < threads; i++) {
         Thread &thread = block->threads[i];
@@ -170,15 +194,16 @@ void run_block(const Place &first, unsigned threads) {
     }
     while (true) {
         while (!ready.empty()) {
-            unsigned chosen = draw(static_cast<unsigned>(ready.size()));
+            unsigned chosen = choose(ready);
             block->running = ready[chosen];
             ready[chosen] = ready.back();
             ready.pop_back();
             Thread &thread = block->threads[block->running];
             here = thread.place;
             Coroutine::change(block->scheduler, thread.coroutine);
+            if (thread.state == State::AtWarpBarrier) release_warp(block->running / WARP, ready);
         }
-        release(ready);
+        release_block(ready);
         if (ready.empty()) return;
     }
 }
@@ -257,6 +282,7 @@ extern "C" int emulator_launch(const char *name, const unsigned grid[3], const u
     // Not zero: a kernel that reads what it has not written shall not find what it wants.
     run.shared.assign(shared_bytes + 16, 0xc5);
     run.random = seed * 2 + 1;
+    run.order = seed % 4 == 1 ? Order::Ahead : seed % 4 == 2 ? Order::Behind : Order::Random;
     block = &run;
     Place place;
     place.grid_dim = {grid[0], grid[1], grid[2]};

@@ -1,8 +1,9 @@
 // Enough of CUDA's execution model to run kernels on the host: see emulator.cpp.
 //
 // A block's threads are coroutines of one host thread. They yield where they wait for each other, and who goes on then is
-// drawn from a seed: a kernel that lacks a barrier gives another result under some seed. A barrier that not every thread
-// reaches, a warp's exchange that not every lane takes part in, ends the program with a message.
+// drawn from a seed, or one warp goes before or after all others: a kernel that lacks a barrier gives another result under
+// some seed. A barrier that not every thread reaches, a warp's exchange that not every lane takes part in, ends the program
+// with a message.
 #pragma once
 
 #include <cmath>
