@@ -36,8 +36,10 @@ pub struct FloatWeights {
 const FEW_ROWS: u32 = 32;
 /// Columns of a block of threads of those kernels.
 const FEW_COLUMNS: u32 = 16;
-/// From this depth on a warp has but one column at a time.
+/// From this depth on a warp's lanes have 32 blocks of a column side by side.
 const DEEP: u32 = 2049;
+/// From this depth on they have 16 of two columns, below 8 of four.
+const MIDDLE: u32 = 1025;
 /// Rows and columns of a tile.
 const TILE: (u32, u32) = (64, 128);
 /// Threads of a block.
@@ -90,22 +92,20 @@ fn float_kernel(weights: &FloatWeights, rows: u32) -> (Names, Shape) {
         let shape = Shape::line(blocks, THREADS).with_shared(TILE.0 * TILE.1 * 4 + 2 * stage);
         return (if is_aligned { names!("linear_tile") } else { names!("linear_odd") }, shape);
     }
-    let is_deep = depth >= DEEP;
-    let names = match (is_deep, rows) {
-        (true, 1) => names!("linear_deep_1"),
-        (true, 2..=4) => names!("linear_deep_4"),
-        (true, _) => names!("linear_deep_8"),
-        (false, 1) => names!("linear_shallow_1"),
-        (false, 2..=4) => names!("linear_shallow_4"),
-        (false, _) => names!("linear_shallow_8"),
-    };
     // Blocks of 128 positions side by side, columns of a lane.
-    let (span, lane_columns) = if is_deep { (32, 4) } else { (8, 1) };
+    let (span, lane_columns, names) = match depth {
+        DEEP.. => (32, 4, [names!("linear_deep_1"), names!("linear_deep_4"), names!("linear_deep_8")]),
+        MIDDLE.. => {
+            (16, 2, [names!("linear_middle_1"), names!("linear_middle_4"), names!("linear_middle_8")])
+        }
+        _ => (8, 1, [names!("linear_shallow_1"), names!("linear_shallow_4"), names!("linear_shallow_8")]),
+    };
+    let [one, four, eight] = names;
     // As `FewSizes` in the kernels: rows of a block of threads, bytes of a block's weights in a slice.
-    let (row_step, segment) = match rows {
-        1 => (1, 64),
-        2..=4 => (4, 64),
-        _ => (8, 32),
+    let (row_step, segment, names) = match rows {
+        1 => (1, 64, one),
+        2..=4 => (4, 64, four),
+        _ => (8, 32, eight),
     };
     let stage = THREADS * lane_columns * segment + row_step * span * (segment / size) * 4;
     let blocks = columns.div_ceil(FEW_COLUMNS) * rows.div_ceil(row_step);

@@ -120,6 +120,8 @@ fn few_rows_are_multiplied_as_the_arithmetic_says() {
         FloatCase::new((rows, 17, 4360), Format::Bf16).followed_by(Then::Silu).check(1);
         FloatCase::new((rows, 18, 136), Format::Bf16).check(2);
         FloatCase::new((rows, 37, 1188), Format::F32).check(1);
+        FloatCase::new((rows, 18, 2048), Format::Bf16).check(2);
+        FloatCase::new((rows, 21, 516), Format::F32).followed_by(Then::Nothing).check(3);
     }
 }
 

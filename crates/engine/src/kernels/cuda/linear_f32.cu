@@ -318,6 +318,9 @@ __device__ __forceinline__ void linear_tile(const FloatMap &map) {
     LINEAR(linear_deep_1_##format, linear_few<FewSizes<Format, 1, 32, 4>>)       \
     LINEAR(linear_deep_4_##format, linear_few<FewSizes<Format, 4, 32, 4>>)       \
     LINEAR(linear_deep_8_##format, linear_few<FewSizes<Format, 8, 32, 4>>)       \
+    LINEAR(linear_middle_1_##format, linear_few<FewSizes<Format, 1, 16, 2>>)     \
+    LINEAR(linear_middle_4_##format, linear_few<FewSizes<Format, 4, 16, 2>>)     \
+    LINEAR(linear_middle_8_##format, linear_few<FewSizes<Format, 8, 16, 2>>)     \
     LINEAR(linear_shallow_1_##format, linear_few<FewSizes<Format, 1, 8, 1>>)     \
     LINEAR(linear_shallow_4_##format, linear_few<FewSizes<Format, 4, 8, 1>>)     \
     LINEAR(linear_shallow_8_##format, linear_few<FewSizes<Format, 8, 8, 1>>)     \
