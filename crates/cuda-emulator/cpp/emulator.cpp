@@ -44,6 +44,9 @@ namespace {
 
 constexpr unsigned WARP = 32;
 constexpr unsigned MOST_EXCHANGED = 32;
+// What shared memory holds before it is written to, and how many bytes behind it have to hold it still.
+constexpr unsigned char UNWRITTEN = 0xc5;
+constexpr unsigned SHARED_GUARD = 1024;
 
 struct Kernel {
     Entry entry;
@@ -99,6 +102,7 @@ struct Block {
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     std::vector<unsigned char> shared;
+    unsigned shared_bytes = 0;
     unsigned running = 0;
     uint64_t random = 0;
     Order order = Order::Random;
@@ -177,6 +181,13 @@ void release_block(std::vector<unsigned> &ready) {
     for (unsigned i : ready) block->threads[i].state = State::Ready;
 }
 
+// Fails if a block has written beyond the shared memory that it was given.
+void check_guard() {
+    auto end = static_cast<const unsigned char *>(dynamic_shared()) + block->shared_bytes;
+    for (unsigned i = 0; i < SHARED_GUARD; i++)
+        if (end[i] != UNWRITTEN) fail("the block has written beyond its shared memory");
+}
+
 void run_block(const Place &first, unsigned threads) {
     block->warps.assign((threads + WARP - 1) / WARP, Warp());
     block->chosen_warp = draw(static_cast<unsigned>(block->warps.size()));
@@ -204,8 +215,9 @@ void run_block(const Place &first, unsigned threads) {
             if (thread.state == State::AtWarpBarrier) release_warp(block->running / WARP, ready);
         }
         release_block(ready);
-        if (ready.empty()) return;
+        if (ready.empty()) break;
     }
+    check_guard();
 }
 
 }  // namespace
@@ -280,7 +292,8 @@ extern "C" int emulator_launch(const char *name, const unsigned grid[3], const u
     run.name = name;
     run.threads = std::vector<Thread>(threads);
     // Not zero: a kernel that reads what it has not written shall not find what it wants.
-    run.shared.assign(shared_bytes + 16, 0xc5);
+    run.shared.assign(16 + shared_bytes + SHARED_GUARD, UNWRITTEN);
+    run.shared_bytes = shared_bytes;
     run.random = seed * 2 + 1;
     run.order = seed % 4 == 1 ? Order::Ahead : seed % 4 == 2 ? Order::Behind : Order::Random;
     block = &run;
