@@ -1,6 +1,7 @@
 //! The project's chores, as `cargo xtask COMMAND`: everything that a fresh machine with Rust needs to test the project.
 
 mod conformance;
+mod cuda;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +13,9 @@ use gainsay_private_postgres::{Cluster, Durability, Options};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test            install what is missing, then formatting, lints, docs, every test of the workspace, conformance, licences
+  test            install what is missing, then formatting, lints, docs, every test of the workspace, CUDA, conformance, licences
   conformance     hold trace roots against merkle-tree-rs, and a running service against schemathesis and the openai client
+  cuda            compile and lint with the feature `cuda`, and look at what became of the kernels
   openapi         rewrite docs/openapi.json from the code
   fetch-model     put the model that the tests run on into .cache/models
   postgres        run a private PostgreSQL for tests until interrupted, and print the variable that names it";
@@ -39,6 +41,7 @@ fn run() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["test"] => test(&root),
         ["conformance"] => conformance(&root),
+        ["cuda"] => cuda::check(&root),
         ["openapi"] => openapi(),
         ["fetch-model"] => fetch_model(&root).map(|dir| say(&format!("the model is in {}", dir.display()))),
         ["postgres"] => serve_postgres(),
@@ -75,6 +78,7 @@ fn test(root: &Path) -> Result<()> {
     .and_then(|()| conformance::http(root, &cluster.url("postgres"), &model));
     cluster.stop().context("the private PostgreSQL did not stop")?;
     tested?;
+    cuda::check(root)?;
     conformance::merkle_tree_rs(root)?;
     if finds("cargo-deny") {
         step("licences and sources", cargo(["deny", "--locked", "check", "licenses", "bans", "sources"]))?;
