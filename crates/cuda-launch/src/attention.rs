@@ -76,7 +76,7 @@ pub struct Cache {
     pub arena: At<u8>,
     /// Whether elements are bfloat16 and not binary32.
     pub is_bf16: bool,
-    /// Elements of a page.
+    /// Elements of a page; a multiple of four.
     pub page: u64,
     /// Elements of a page before the keys; a multiple of four.
     pub place: u64,

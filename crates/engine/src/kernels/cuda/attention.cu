@@ -12,7 +12,8 @@
 // i / shared, head head · shared + i % shared, so that a tile reads keys once for all that share them.
 #include "exact.cuh"
 
-// How far apart values that threads of a warp read from the same column have to be.
+// Columns, or keys, that are in shared memory at once, and how far apart rows of them are: threads of a warp read four
+// floats each of rows that follow each other, and meet in no bank.
 constexpr int CHUNK = 32;
 constexpr int PADDED = CHUNK + 4;
 
@@ -374,7 +375,7 @@ KERNEL(attention_fold)(const float *__restrict__ partials, const uint32_t *__res
 EXPORT(attention_fold)
 
 #define SCORES(name, Element, X, Y, TQ)                                                                                     \
-    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                               \
+    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                          \
     (const float *__restrict__ q, const Element *__restrict__ keys, const uint32_t *__restrict__ pages,                     \
      const uint32_t *__restrict__ items, float *__restrict__ scores, uint64_t page, uint32_t stride, uint32_t heads,        \
      uint32_t shared, uint32_t width, float scale) {                                                                        \
@@ -389,7 +390,7 @@ SCORES(attention_scores_few_f32, float, 128, 1, 8)
 SCORES(attention_scores_few_bf16, uint16_t, 128, 1, 8)
 
 #define OUTPUTS(name, Element, X, Y, TQ, TC)                                                                                \
-    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                               \
+    KERNEL_BOUNDS(name, X *Y, X * Y < 256 ? 3 : 2)                                                                          \
     (const float *__restrict__ weights, const Element *__restrict__ values, const uint32_t *__restrict__ pages,             \
      const uint32_t *__restrict__ items, const float *__restrict__ sums, float *__restrict__ partials,                      \
      float *__restrict__ out, uint64_t page, uint32_t stride, uint32_t heads, uint32_t shared, uint32_t width,              \
@@ -414,8 +415,8 @@ __device__ __forceinline__ void narrow_to(float x, uint16_t *to) { *to = static_
 // New rows of keys and values to their pages: row r to slots[r], which is its page times 128 plus its place in it. An
 // attention's keys begin at `arena`, its values `values` elements behind.
 template <typename Element>
-__device__ __forceinline__ void append_rows(const float *k, const float *v, const uint32_t *slots, Element *arena, uint64_t page,
-                                            uint64_t values, uint32_t rows, uint32_t heads, uint32_t width) {
+__device__ __forceinline__ void append_rows(const float *k, const float *v, const uint32_t *slots, Element *arena,
+                                            uint64_t page, uint64_t values, uint32_t rows, uint32_t heads, uint32_t width) {
     uint32_t row_width = heads * width;
     size_t count = static_cast<size_t>(rows) * row_width, step = static_cast<size_t>(gridDim.x) * blockDim.x;
     for (size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {

@@ -156,20 +156,22 @@ __device__ __forceinline__ void norm_by_block(const NormRows &of, bool held) {
         out[i] = normed<NORM>(x[i], statistics, of.weight, of.bias, i);
 }
 
-KERNEL_BOUNDS(layer_norm_narrow, 128, 4)(const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias, float eps,
-                          float *__restrict__ out, uint32_t rows, uint32_t width) {
+KERNEL_BOUNDS(layer_norm_narrow, 128, 4)
+(const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias, float eps,
+ float *__restrict__ out, uint32_t rows, uint32_t width) {
     norm_by_team<LAYER>({x, weight, bias, eps, out, rows, width});
 }
 EXPORT(layer_norm_narrow)
 
-KERNEL(layer_norm_wide)(const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias, float eps,
-                        float *__restrict__ out, uint32_t rows, uint32_t width, uint32_t held) {
+KERNEL(layer_norm_wide)(const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias,
+                        float eps, float *__restrict__ out, uint32_t rows, uint32_t width, uint32_t held) {
     norm_by_block<LAYER>({x, weight, bias, eps, out, rows, width}, held != 0);
 }
 EXPORT(layer_norm_wide)
 
-KERNEL_BOUNDS(rms_norm_narrow, 128, 4)(const float *__restrict__ x, const float *__restrict__ weight, float eps, float *__restrict__ out,
-                        uint32_t rows, uint32_t width) {
+KERNEL_BOUNDS(rms_norm_narrow, 128, 4)
+(const float *__restrict__ x, const float *__restrict__ weight, float eps, float *__restrict__ out, uint32_t rows,
+ uint32_t width) {
     norm_by_team<RMS>({x, weight, nullptr, eps, out, rows, width});
 }
 EXPORT(rms_norm_narrow)
@@ -180,7 +182,8 @@ KERNEL(rms_norm_wide)(const float *__restrict__ x, const float *__restrict__ wei
 }
 EXPORT(rms_norm_wide)
 
-KERNEL_BOUNDS(normalize_narrow, 128, 4)(const float *__restrict__ x, float *__restrict__ out, uint32_t rows, uint32_t width) {
+KERNEL_BOUNDS(normalize_narrow, 128, 4)
+(const float *__restrict__ x, float *__restrict__ out, uint32_t rows, uint32_t width) {
     norm_by_team<UNIT>({x, nullptr, nullptr, 0.0f, out, rows, width});
 }
 EXPORT(normalize_narrow)
@@ -215,7 +218,8 @@ KERNEL(mean_pool)(const float *__restrict__ x, const uint32_t *__restrict__ star
             for (uint32_t i = 0; i < POOL_BLOCKS; i++) total = add_rn(total, partials[i][threadIdx.x % POOL_COLUMNS]);
         __syncthreads();
     }
+    float count = from_int(static_cast<int>(end - first));
     if (team == 0 && column < width)
-        out[static_cast<size_t>(blockIdx.x) * width + column] = store(divide_rn(total, from_int(static_cast<int>(end - first))));
+        out[static_cast<size_t>(blockIdx.x) * width + column] = store(divide_rn(total, count));
 }
 EXPORT(mean_pool)

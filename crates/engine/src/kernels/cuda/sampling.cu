@@ -111,7 +111,8 @@ struct Bound {
 
 // Finds the digit that the `wanted`-th greatest rank has, from the counts of digits among ranks with the bound's prefix, and
 // adds it to the bound, which is shared. Every thread takes part and begins behind a barrier.
-__device__ __forceinline__ void narrow_bound(const uint32_t *counts, uint32_t *warps, Bound *bound, uint32_t bits, uint32_t wanted) {
+__device__ __forceinline__ void narrow_bound(const uint32_t *counts, uint32_t *warps, Bound *bound, uint32_t bits,
+                                             uint32_t wanted) {
     // Thread t has the digits that come 2t-th and next from above.
     uint32_t digit = DIGITS - 1 - 2 * threadIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint32_t upper = counts[digit], lower = counts[digit - 1], sum = upper + lower, above = bound->above;
@@ -256,7 +257,8 @@ KERNEL_BOUNDS(sample, 1024, 1)(const float *__restrict__ logits, const uint32_t 
     // exp(z − z) is 1 for a finite z, and a NaN for any other.
     uint32_t chosen = 0;
     if (magnitude(float_of(ranks[0])) < bits_float(0x7f800000u)) {
-        float uniform = mul_rn(from_int(static_cast<int>(philox(draw[4], draw[5], draw[6], draw[7]) >> 8)), bits_float(0x33800000u));
+        uint32_t word = philox(draw[4], draw[5], draw[6], draw[7]);
+        float uniform = mul_rn(from_int(static_cast<int>(word >> 8)), bits_float(0x33800000u));
         float *weights = reinterpret_cast<float *>(counts);
         chosen = choose(ranks, kept, bits_float(draw[2]), bits_float(draw[3]), uniform, weights, weights + MOST_KEPT, found);
     }
