@@ -3,6 +3,7 @@
 //! What runs is `src/kernels/cuda`, in the shapes of `gainsay-cuda-launch`. Everything of a process that runs on one device
 //! goes through one stream, in order: an array is freed, and its memory used again, after whatever was launched before.
 
+mod answers;
 mod arena;
 mod array;
 mod device;

@@ -3,13 +3,12 @@
 //! Every function here allocates what it gives, so that its launches write what is nobody else's, and reads tensors, weights
 //! and the batch's columns, all of which outlive the launch by the order of the stream.
 
-use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::CudaStorage;
-use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{Layout, Result, Shape, Storage, Tensor, bail};
 use gainsay_cuda_launch::linear::Output as LinearOutput;
-use gainsay_cuda_launch::{At, Format, Launch, Then, attention, each, linear, rows};
+use gainsay_cuda_launch::{At, Format, Launch, Then, attention, each, linear, rows, sampling};
 
-use super::array::{download, elements, matrix, output};
+use super::array::{elements, matrix, output};
 use super::{Array, Device, DeviceInt8, DeviceLevels, DeviceLinear, Staged};
 use crate::kernels::{Binary, Heads, KvPlace, Quantization, Unary};
 use crate::ops::{Follow, RowsWidth};
@@ -288,13 +287,28 @@ pub(crate) fn causal(heads: Heads, place: KvPlace, staged: &Staged, (q, layout):
     })
 }
 
-/// What the CPU makes of a matrix: for ops that have no kernel. Waits for the matrix.
-pub(crate) fn on_cpu(
-    (storage, layout): Given<'_>,
-    run: impl FnOnce(&CpuStorage, &Layout) -> Result<(CpuStorage, Shape)>,
-) -> Made {
-    let (_, shape) = matrix(storage, layout)?;
-    let floats = download(storage, layout)?.into_iter().map(f32::from_bits).collect();
-    let (made, shape) = run(&CpuStorage::F32(floats), &Layout::contiguous(shape))?;
-    Ok((storage.device.storage_from_cpu_storage_owned(made)?, shape))
+/// Logits of a batch's answers.
+fn answers(staged: &Staged, (storage, layout): Given<'_>) -> Result<(At<f32>, RowsWidth)> {
+    let (logits, shape) = matrix(storage, layout)?;
+    same((staged.answers(), shape.1), shape).map(|()| (logits, shape))
+}
+
+/// Logits after penalties and biases.
+pub(crate) fn penalize(staged: &Staged, given: Given<'_>) -> Made {
+    let (logits, shape) = answers(staged, given)?;
+    made(given.0, shape, |out| {
+        let rows = staged.penalized();
+        Ok(vec![sampling::penalize(logits, staged.changes(), rows, out, sizes(shape))])
+    })
+}
+
+/// The tokens drawn from logits.
+pub(crate) fn sample(staged: &Staged, given: Given<'_>) -> Made {
+    let (logits, shape) = answers(staged, given)?;
+    let device = Device::of(&given.0.device)?;
+    output(&device, (shape.0, 1), |out| {
+        let launch = sampling::sample(logits, staged.drawn(), out, sizes(shape));
+        // SAFETY: see the module; there is a token for each row.
+        unsafe { device.launch([launch]) }
+    })
 }

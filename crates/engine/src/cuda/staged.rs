@@ -7,6 +7,7 @@ use gainsay_cuda_launch::At;
 use gainsay_cuda_launch::attention::{Cache, Heads, Plan, Segment};
 use gainsay_program::JobField;
 
+use super::answers::Answers;
 use super::{Arena, Array, Device};
 use crate::batch::Batch;
 use crate::kernels::{KvCache, KvPlace, KvType, PAGE_TOKENS};
@@ -26,6 +27,11 @@ pub(crate) struct Staged {
     positions: usize,
     starts: usize,
     answer_rows: usize,
+    /// See [`Answers`].
+    changes: usize,
+    change_positions: usize,
+    penalized: usize,
+    drawn: usize,
     /// Where each row's key and value go, counted in tokens of its arena.
     slots: usize,
     /// The tables of pages of all sequences.
@@ -95,6 +101,11 @@ impl Staged {
         let positions = columns.add(batch.positions().iter().copied());
         let starts = columns.add(ends.iter().copied());
         let answer_rows = columns.add(batch.answer_rows().into_iter().map(|row| row as u32));
+        let answers = Answers::new(batch);
+        let changes = columns.add(answers.changes.words().iter().copied());
+        let change_positions = columns.add(answers.changes.positions().iter().copied());
+        let penalized = columns.add(answers.penalized);
+        let drawn = columns.add(answers.drawn);
         let tensor = |values: &[u32]| Tensor::from_slice(values, values.len(), device.tensors());
         Ok(Self {
             words: Array::upload(device, &columns.0)?,
@@ -107,6 +118,10 @@ impl Staged {
             positions,
             starts,
             answer_rows,
+            changes,
+            change_positions,
+            penalized,
+            drawn,
             slots,
             pages,
             caches: paged.caches,
@@ -152,6 +167,22 @@ impl Staged {
     /// The rows that give the rows of answers.
     pub(super) fn answer_rows(&self) -> At<u32> {
         self.words.at().skip(self.answer_rows as u64)
+    }
+
+    /// What changes the logits of sequences: changes, and the positions that they refer to.
+    pub(super) fn changes(&self) -> (At<u32>, At<u32>) {
+        let at = self.words.at();
+        (at.skip(self.changes as u64), at.skip(self.change_positions as u64))
+    }
+
+    /// How each row of an answer is penalized.
+    pub(super) fn penalized(&self) -> At<u32> {
+        self.words.at().skip(self.penalized as u64)
+    }
+
+    /// How each row of an answer is drawn.
+    pub(super) fn drawn(&self) -> At<u32> {
+        self.words.at().skip(self.drawn as u64)
     }
 
     /// Where each row's key and value go.

@@ -32,7 +32,7 @@ impl Counts {
 }
 
 /// Whether penalties give back what they are given.
-fn is_neutral(sampling: &Sampling) -> bool {
+pub(crate) fn is_neutral(sampling: &Sampling) -> bool {
     sampling.penalties() == Penalties { repetition: 1.0, presence: 0.0, frequency: 0.0 }
 }
 

@@ -85,7 +85,7 @@ impl CustomOp1 for Penalize<'_> {
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, logits: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::on_cpu((logits, layout), |logits, layout| self.cpu_fwd(logits, layout))
+        cuda::penalize(self.batch.staged()?, (logits, layout))
     }
 }
 
@@ -119,7 +119,7 @@ impl CustomOp1 for Sample<'_> {
 
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, logits: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        cuda::on_cpu((logits, layout), |logits, layout| self.cpu_fwd(logits, layout))
+        cuda::sample(self.batch.staged()?, (logits, layout))
     }
 }
 
