@@ -11,6 +11,8 @@ mod decoder;
 #[expect(dead_code, reason = "shared with other tests")]
 mod support;
 
+use std::convert::Infallible;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use decoder::Decoder;
@@ -19,6 +21,7 @@ use gainsay_engine::{
     DeviceChoice, DeviceError, DeviceInfo, Fault, Model, Options, Progress, RunError, Runner, RunnerOptions,
     Simd, Trace, Work, devices, self_test,
 };
+use gainsay_program::lowering::{LanguageFiles, LowerOptions, lower_language};
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{
     ActivationBits, ArithmeticProfile, Dtype, GenerationRequest, JobInput, KvDtype, Sampling, StopRules,
@@ -163,6 +166,33 @@ fn generations_are_those_of_the_cpu() {
             }
         }
     }
+}
+
+/// Whatever a family asks of the program: its linear maps, norms and rotations, with 16-bit keys, and in int8.
+#[test]
+fn every_family_is_that_of_the_cpu() {
+    let _driver = driver();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    let families = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for family in families.filter(|path| path.is_dir()) {
+        let files = LanguageFiles::load(|name| Ok::<_, Infallible>(std::fs::read(family.join(name)).ok()));
+        let files = files.unwrap();
+        for arithmetic in ArithmeticProfile::ALL {
+            let options = LowerOptions { int8_group: 8, ..LowerOptions::new("small", arithmetic) };
+            let lowered = lower_language(&files, &options).unwrap();
+            let weights = lowered.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
+            let [cuda, cpu] = both(&Arc::new(lowered.manifest.validate().unwrap()), &weights);
+            let sampling =
+                Sampling { temperature: 0.8, seed: 3, presence_penalty: 0.5, ..Sampling::default() };
+            let job = JobInput::generation(&[5, 6, 7, 8, 9], &[10, 11], sampling).unwrap();
+            let jobs = std::slice::from_ref(&job);
+            let expected = cpu.run(jobs, None).unwrap();
+            assert_eq!(cuda.run(jobs, None).unwrap(), expected, "{family:?}, {}", arithmetic.name());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7 * ArithmeticProfile::ALL.len(), "all families are there");
 }
 
 #[test]

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::cuda_backend::cudarc::driver::result::{self, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS;
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST_SHARED;
-use candle_core::cuda_backend::cudarc::driver::sys::{CUresult, cuDriverGetVersion};
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as RELEASE_THRESHOLD;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUmemoryPool, CUresult, cuDriverGetVersion};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, LaunchConfig, PushKernelArg,
 };
@@ -109,6 +111,7 @@ impl Device {
         let load =
             |(_, image): &(&str, &[u8])| stream.context().load_module(Ptx::from_binary(image.to_vec()));
         let modules = IMAGES.iter().map(load).collect::<std::result::Result<_, _>>().w()?;
+        keep_memory(&stream).w()?;
         let (tensors, functions) = (Tensors::Cuda(candle.clone()), Mutex::default());
         let multiprocessors = stream.context().attribute(MULTIPROCESSORS).w()?.unsigned_abs();
         Ok(Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions })))
@@ -148,6 +151,10 @@ impl Device {
     pub(crate) fn free_memory(&self) -> Result<u64> {
         let context = self.0.stream.context();
         context.bind_to_thread().w()?;
+        // What the pool keeps for later is free too.
+        self.0.stream.synchronize().w()?;
+        // SAFETY: the pool is the device's.
+        unsafe { pool(&self.0.stream).and_then(|pool| mem_pool::trim_to(pool, 0)) }.w()?;
         context.mem_get_info().map(|(free, _)| free as u64).w()
     }
 
@@ -195,6 +202,20 @@ impl Device {
         }
         Ok(function.clone())
     }
+}
+
+/// The pool that arrays on this stream's device come from.
+fn pool(stream: &CudaStream) -> std::result::Result<CUmemoryPool, DriverError> {
+    // SAFETY: the device is that of an open context.
+    unsafe { result::device::get_mem_pool(stream.context().cu_device()) }
+}
+
+/// Has the device keep what is given back for the next array. Otherwise every wait would return it to the system, and every
+/// step take it anew.
+fn keep_memory(stream: &CudaStream) -> std::result::Result<(), DriverError> {
+    let mut bytes = u64::MAX;
+    // SAFETY: the threshold is a 64-bit number, which the driver reads before it returns.
+    unsafe { mem_pool::set_attribute(pool(stream)?, RELEASE_THRESHOLD, (&raw mut bytes).cast()) }
 }
 
 /// Whether an operation failed for want of the device's memory.
