@@ -15,7 +15,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   test            install what is missing, then formatting, lints, docs, every test of the workspace, CUDA, conformance, licences
   conformance     hold trace roots against merkle-tree-rs, and a running service against schemathesis and the openai client
-  cuda            compile and lint with the feature `cuda`, and look at what became of the kernels
+  cuda            compile with the feature `cuda`, look at what became of the kernels, run the engine on an emulated driver
   openapi         rewrite docs/openapi.json from the code
   fetch-model     put the model that the tests run on into .cache/models
   postgres        run a private PostgreSQL for tests until interrupted, and print the variable that names it";
