@@ -192,7 +192,7 @@ impl ClaimRecorder<'_> {
                 Hashers::Device(hashers) => Some((job, hashers, bytes)),
                 Hashers::Host(_) => None,
             });
-            hashing.layer(layer as usize, output, jobs)?;
+            hashing.layer(layer as usize, output.clone(), jobs)?;
             self.hashing = Some(hashing);
         }
         if !self.is_last(layer) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Error, Result, Storage, Tensor, bail};
+use candle_core::{DType, Error, Result, Storage, Tensor, bail};
 use gainsay_commitment::{ChainingValue, SubtreeHasher, TensorCommitment, subtree_heights};
 use gainsay_cuda_launch::At;
 use gainsay_cuda_launch::blake3::{CHUNK_BYTES, HEIGHT, Run, VALUE_BYTES, hash, tail_bytes};
@@ -92,12 +92,20 @@ impl LayerHashers {
     }
 }
 
+/// Bytes of outputs that wait until they are hashed together. The layers of a decoding step are small, and a launch for each
+/// would cost more than the hashing.
+const MOST_WAITING: usize = 16 << 20;
+
 /// The chaining values that a batch gives, all its layers together.
 pub(crate) struct BatchHashes {
     device: Device,
     values: Array<u32>,
     room: u64,
     taken: u64,
+    /// Runs that are not launched yet, the outputs that they lie in, and how large these are.
+    runs: Vec<Run>,
+    outputs: Vec<Tensor>,
+    waiting: usize,
     /// Job, layer, and the chunks whose values these are, in order.
     given: Vec<(usize, usize, Range<u64>)>,
 }
@@ -106,45 +114,56 @@ impl BatchHashes {
     /// Room for so many values.
     pub(crate) fn new(device: &Device, room: u64) -> Result<Self> {
         let values = Array::scratch(device, room as usize * VALUE_WORDS)?;
-        Ok(Self { device: device.clone(), values, room, taken: 0, given: Vec::new() })
+        let (device, runs, outputs, given) = (device.clone(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { device, values, room, taken: 0, runs, outputs, waiting: 0, given })
     }
 
-    /// Hashes a layer's output: of each job some bytes. Waits for nothing.
+    /// Hashes a layer's output, now or with those of the layers behind it: of each job some bytes. Waits for nothing.
     pub(crate) fn layer<'a>(
         &mut self,
         layer: usize,
-        output: &Tensor,
+        output: Tensor,
         jobs: impl Iterator<Item = (usize, &'a mut LayerHashers, Range<usize>)>,
     ) -> Result<()> {
-        let (storage, layout) = output.storage_and_layout();
-        let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is hashed there") };
-        let at = match output.dtype() {
-            candle_core::DType::U32 => elements::<u32>(storage, layout)?.0.address(),
-            _ => elements::<f32>(storage, layout)?.0.address(),
-        };
-        let mut runs = Vec::new();
+        let at = address(&output)?;
         for (job, hashers, bytes) in jobs.filter(|(.., bytes)| !bytes.is_empty()) {
             let part = At::new(at).skip(bytes.start as u64);
             let run = hashers.run(layer, (part, bytes.len() as u64), self.taken)?;
             self.taken += run.values();
             self.given.push((job, layer, run.chunks()));
-            runs.push(run);
+            self.runs.push(run);
+            self.waiting += bytes.len();
         }
         if self.taken > self.room {
             bail!("{} chaining values, where room is for {}", self.taken, self.room)
         }
-        let words: Vec<u64> = runs.iter().flat_map(Run::words).collect();
+        self.outputs.push(output);
+        if self.waiting < MOST_WAITING { Ok(()) } else { self.launch() }
+    }
+
+    /// Hashes what waits.
+    fn launch(&mut self) -> Result<()> {
+        if self.runs.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<u64> = self.runs.iter().flat_map(Run::words).collect();
         let words = Array::upload(&self.device, &words)?;
-        // SAFETY: the runs lie in the output, tails belong to their hashers, and there is room for all values.
-        unsafe { self.device.launch(hash(&runs, words.at(), self.values.at())) }
+        // SAFETY: the runs lie in the outputs, which are kept until here, and no two are of one tensor; tails belong to their
+        // hashers, and there is room for all values.
+        unsafe { self.device.launch(hash(&self.runs, words.at(), self.values.at())) }?;
+        self.runs.clear();
+        self.outputs.clear();
+        self.waiting = 0;
+        Ok(())
     }
 
     /// Waits for the values and hands them out.
     pub(crate) fn finish<J>(
-        self,
+        mut self,
         jobs: &mut [J],
         hashers: impl Fn(&mut J) -> Option<&mut LayerHashers>,
     ) -> Result<()> {
+        self.launch()?;
         let words = self.values.download(&self.device)?;
         let mut values = words.chunks_exact(VALUE_WORDS);
         for (job, layer, chunks) in self.given {
@@ -155,4 +174,14 @@ impl BatchHashes {
         }
         Ok(())
     }
+}
+
+/// Where a tensor on a device lies.
+fn address(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is hashed there") };
+    Ok(match tensor.dtype() {
+        DType::U32 => elements::<u32>(storage, layout)?.0.address(),
+        _ => elements::<f32>(storage, layout)?.0.address(),
+    })
 }
