@@ -5,12 +5,15 @@
 #
 #   docker build --target coordinator -t gainsay-coordinator .
 #   docker build --target worker      -t gainsay-worker      .
+#   docker build --target worker-cuda -t gainsay-worker-cuda .
 #   docker build --target challenger  -t gainsay-challenger  .
 #   docker build --target tools       -t gainsay-tools       .
 
 ARG RUST=1.95.0
 # What the programs run on. Its C library has to be at least as new as that of the building stage (Debian 12, glibc 2.36).
 ARG RUNTIME=gcr.io/distroless/cc-debian12
+# What the worker for NVIDIA's GPUs runs on: the same, and CUDA 13's cuBLAS and cuRAND.
+ARG RUNTIME_CUDA=nvidia/cuda:13.0.1-runtime-ubuntu24.04
 
 FROM rust:${RUST}-slim-bookworm AS source
 # The toolchain that is here, without the components that only development needs.
@@ -27,10 +30,27 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && install -D --strip target/release/gainsay-coordinator /out/gainsay-coordinator
 
 FROM source AS build-worker
-# Cargo features of gainsay-worker, separated by commas.
-ARG FEATURES=""
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
-    cargo build --locked --release --package gainsay-worker --features "${FEATURES}" \
+    cargo build --locked --release --package gainsay-worker \
+    && install -D --strip target/release/gainsay-worker /out/gainsay-worker
+
+# Neither a GPU nor a driver is needed to build it: the toolkit is put together by the script that developers use.
+FROM rust:${RUST}-slim-bookworm AS toolkit-cuda
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ python3 python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+COPY scripts/cuda-toolkit /cuda-toolkit
+RUN /cuda-toolkit /cuda
+
+FROM toolkit-cuda AS build-worker-cuda
+ENV RUSTUP_TOOLCHAIN=${RUST_VERSION} CARGO_TERM_COLOR=never
+WORKDIR /source
+COPY . .
+# The GPU that candle's own kernels are compiled for, 80 for an A100; those of Gainsay are compiled for all.
+ARG CUDA_COMPUTE_CAP=90
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
+    . /cuda/env.sh \
+    && cargo build --locked --release --package gainsay-worker --features cuda \
     && install -D --strip target/release/gainsay-worker /out/gainsay-worker
 
 FROM source AS build-challenger
@@ -66,6 +86,21 @@ FROM base AS worker
 COPY --from=build-worker /out/gainsay-worker /usr/local/bin/gainsay-worker
 ENV GAINSAY_WORKER_HOME=/var/lib/gainsay \
     GAINSAY_STATUS_FILE=/tmp/gainsay.prom
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["/usr/local/bin/gainsay-worker", "health"]
+ENTRYPOINT ["/usr/local/bin/gainsay-worker"]
+
+# The worker's image on another base, which brings libraries that a GPU wants.
+FROM ${RUNTIME_CUDA} AS worker-cuda
+COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=source --chown=10001:10001 /empty /var/lib/gainsay
+WORKDIR /var/lib/gainsay
+USER 10001:10001
+STOPSIGNAL SIGTERM
+COPY --from=build-worker-cuda /out/gainsay-worker /usr/local/bin/gainsay-worker
+ENV GAINSAY_WORKER_HOME=/var/lib/gainsay \
+    GAINSAY_STATUS_FILE=/tmp/gainsay.prom \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/gainsay-worker", "health"]
 ENTRYPOINT ["/usr/local/bin/gainsay-worker"]

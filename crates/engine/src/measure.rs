@@ -89,3 +89,46 @@ fn generate(mut runner: Runner<()>, request: &GenerationRequest) -> Result<(Trac
         }
     }
 }
+
+/// What generations that run together take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Until each of them has its first token.
+    pub prompts: Duration,
+    /// From there until the last has ended.
+    pub answers: Duration,
+    /// Steps of the latter part: tokens of the longest answer, but for its first.
+    pub steps: usize,
+}
+
+/// Generates `max_tokens` tokens for each request, all of them together, with or without commitments.
+///
+/// # Errors
+/// See [`MeasureError`].
+pub fn pace(model: &Model, requests: &[GenerationRequest], commit: bool) -> Result<Pace, MeasureError> {
+    let options = RunnerOptions { rows_per_step: 1024, prefill_chunk: 1024, cache_bytes: u64::MAX };
+    let new = if commit { Runner::new } else { Runner::without_commitments };
+    let mut runner = new(model.clone(), options);
+    let started = Instant::now();
+    for (key, request) in requests.iter().enumerate() {
+        runner.join(key, Work::Generate { request: request.clone(), stop: Box::new(|_| false) })?;
+    }
+    let mut begun = vec![false; requests.len()];
+    let (mut prompts, mut steps) = (None, 0);
+    while !runner.is_empty() {
+        let progress = runner.step()?;
+        steps += usize::from(prompts.is_some());
+        for progress in progress {
+            match progress {
+                Progress::Token { key, .. } | Progress::Done { key, .. } => begun[key] = true,
+                Progress::Failed { error, .. } => return Err(error.into()),
+            }
+        }
+        if prompts.is_none() && begun.iter().all(|&begun| begun) {
+            prompts = Some(started.elapsed());
+        }
+    }
+    let whole = started.elapsed();
+    let prompts = prompts.unwrap_or(whole);
+    Ok(Pace { prompts, answers: whole.saturating_sub(prompts), steps })
+}
