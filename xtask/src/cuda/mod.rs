@@ -64,7 +64,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         "lint with the feature cuda",
         toolkit.with(cargo(["clippy"]).args(all).args(["--", "-D", "warnings"])),
     )?;
-    let tests = ["test", "--workspace", "--locked", &features, "--test", "cuda"];
+    let tests = ["test", "--workspace", "--locked", &features, "--test", "cuda", "--test", "gpu_check"];
     step("the engine on an emulated driver", toolkit.with(&mut cargo(tests)))
 }
 

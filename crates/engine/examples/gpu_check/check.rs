@@ -58,6 +58,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Value> {
     if !settings.parity_only {
         let bandwidth = results["bandwidth"].as_f64();
         results["speed"] = json!([]);
+        results["candle"] = json!(if settings.smoke { "f32 on the CPU" } else { "bf16 on the device" });
         let mut keep = |mut row: Value| {
             if let (Some(limit), Some(read)) = (bandwidth, row["bytes_per_second"].as_f64()) {
                 row["of_bandwidth"] = json!(read / limit);

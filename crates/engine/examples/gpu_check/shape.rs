@@ -240,7 +240,7 @@ impl Builder {
     }
 
     fn load(self, shape: &Shape, layers: Vec<Layer>, device: DeviceChoice) -> Result<Model> {
-        let specs = self.tensors.iter().enumerate().map(|(index, tensor)| TensorSpec {
+        let specs = self.tensors.par_iter().enumerate().map(|(index, tensor)| TensorSpec {
             name: format!("tensor {index}"),
             dtype: tensor.dtype,
             rows: tensor.rows,

@@ -135,7 +135,7 @@ fn decoder(
     let mut add = |what: &str, size: usize, bare: f64, committed: f64, bandwidth: Option<f64>| {
         let candle = find(theirs, what, size);
         println!(
-            "{}, {}, {what} {size}: {:.3} ms, {:.3} ms without commitments ({:+.2} %), candle bf16 {:.3} ms: {:.2}×",
+            "{}, {}, {what} {size}: {:.3} ms, {:.3} ms without commitments ({:+.2} %), candle {:.3} ms: {:.2}×",
             shape.name,
             matrices.name(),
             committed * 1e3,
