@@ -302,7 +302,7 @@ async fn confirmed_owners(
         _ => None,
     };
     let openings = disputes::openings(&mut work.tx, hold.job, hold.claim).await?;
-    Ok(confirmed_openers(&openings, accepted.as_ref()))
+    Ok(confirmed_openers(&openings, accepted.as_ref(), grounds(hold)))
 }
 
 /// What the conviction behind a held stake rests on.

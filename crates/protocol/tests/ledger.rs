@@ -216,9 +216,16 @@ fn only_openers_who_were_right_and_did_not_lose_share_in_a_conviction_each_owner
         beyond,
         opening(late, 5, truth),
     ];
-    assert_eq!(ledger::confirmed_openers(&openings, Some(&accepted)), vec![right, late]);
-    // Nothing was accepted: nobody can say who was right, but who lost is known.
-    assert_eq!(ledger::confirmed_openers(&openings, None), vec![right, wrong, other, late]);
+    let (proof, silence) = (Grounds::Proof { prover: right }, Grounds::Silence);
+    let equivocation = Grounds::Equivocation { reporter: None };
+    for grounds in [proof, silence, equivocation] {
+        assert_eq!(ledger::confirmed_openers(&openings, Some(&accepted), grounds), vec![right, late]);
+    }
+    // Nothing was accepted: nobody can say who was right, but who lost is known, and whether the claim was wrong.
+    assert_eq!(ledger::confirmed_openers(&openings, None, proof), vec![right, wrong, other, late]);
+    for grounds in [silence, equivocation] {
+        assert_eq!(ledger::confirmed_openers(&openings, None, grounds), vec![]);
+    }
 }
 
 /// A stake of 1,000: a quarter each to treasury and submitter, refunds of 60 within 100.
@@ -258,7 +265,8 @@ fn without_a_proof_the_share_goes_to_openers_who_were_right_and_to_nobody_else()
         assert_eq!((gain(&shared, Account::Treasury), gain(&shared, Account::Free(SUBMITTER))), (250, 250));
         assert_eq!(gain(&shared, Account::Free(CHALLENGER)), 0);
     }
-    assert_eq!(gain(&paid(Grounds::Silence, &[]), Account::Treasury), 750);
+    // Nothing says that the claim was wrong: the submitter may be the one who disputed it.
+    assert_eq!(gain(&paid(Grounds::Silence, &[]), Account::Treasury), 1_000);
     assert_eq!(gain(&paid(Grounds::Equivocation { reporter: None }, &[]), Account::Treasury), 750);
     let reported = paid(Grounds::Equivocation { reporter: Some(CHALLENGER) }, &[]);
     assert_eq!(gain(&reported, Account::Free(CHALLENGER)), 500);

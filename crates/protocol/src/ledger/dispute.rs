@@ -72,6 +72,8 @@ pub struct ConvictionPayout<'a> {
 }
 
 /// Pays out a held stake: fixed fractions to treasury and submitter, and the rest, the prover's share, by the grounds.
+/// After silence the submitter's part is the treasury's too unless there are confirmed openers: without them nothing says
+/// that the claim was wrong, and a submitter must not gain by a worker's absence.
 ///
 /// Where a proof was given, every confirmed opener gets the fixed refund, in the order of openings until the cap is used
 /// up, and the prover all that is left. Where none was given, the confirmed openers, who would have given it, share in
@@ -87,13 +89,14 @@ pub fn pay_conviction(
 ) -> Result<Transaction, LedgerError> {
     let stake = valid("stake", payout.stake)?;
     let to_treasury = stake.share(parameters.slash_to_treasury_ppm);
+    let is_wronged = payout.grounds != Grounds::Silence || !payout.confirmed_openers.is_empty();
+    let submitter = if is_wronged { Account::Free(payout.submitter) } else { Account::Treasury };
     let to_submitter = stake.share(parameters.slash_to_submitter_ppm);
     let left = rest(("stake", stake), ("treasury's part", to_treasury))?;
     let left = rest(("stake", left), ("submitter's part", to_submitter))?;
 
     let held = Account::Held(Hold::Stake(payout.claim));
-    let mut moves =
-        vec![(held, Account::Treasury, to_treasury), (held, Account::Free(payout.submitter), to_submitter)];
+    let mut moves = vec![(held, Account::Treasury, to_treasury), (held, submitter, to_submitter)];
     let shares = match payout.grounds {
         Grounds::Proof { prover } => refunds_first(payout, prover, left, parameters)?,
         Grounds::Silence => equal_parts(payout.confirmed_openers, None, left)?,
@@ -151,17 +154,20 @@ pub struct Opening {
 
 /// The owners who share in a conviction as openers: those of the disputes on the claim, in the order of their openings,
 /// that were not lost and whose own commitment of the layer is the one in the claim that was accepted in the end. Each
-/// owner once, with however many keys it came. Where no claim was ever accepted nothing tells who was right, and all
-/// that were not lost count.
+/// owner once, with however many keys it came. Where no claim was ever accepted nothing tells who was right: with a proof
+/// that the claim was wrong all that were not lost count; without one none does, or whoever disputes the true claim of a
+/// worker that is away could take its stake by withdrawing the job.
 ///
 /// What an opening says the layer should be stays with the coordinator until its dispute is over, so that no later
 /// opener can have copied it.
 #[must_use]
-pub fn confirmed_openers(openings: &[Opening], accepted: Option<&Claim>) -> Vec<OwnerId> {
+pub fn confirmed_openers(openings: &[Opening], accepted: Option<&Claim>, grounds: Grounds) -> Vec<OwnerId> {
     let mut confirmed = Vec::new();
     for Opening { open, owner, is_lost } in openings {
-        let right = accepted
-            .is_none_or(|accepted| accepted.layers.get(open.layer as usize) == Some(&open.commitment));
+        let right = match accepted {
+            Some(accepted) => accepted.layers.get(open.layer as usize) == Some(&open.commitment),
+            None => matches!(grounds, Grounds::Proof { .. }),
+        };
         if right && !is_lost && !confirmed.contains(owner) {
             confirmed.push(*owner);
         }

@@ -360,12 +360,13 @@ impl Court {
             return;
         }
         let accepted = Claim { layers: subject.fixture.honest().layers(), ..subject.fixture.claim().clone() };
-        let openers = ledger::confirmed_openers(&self.openings(claim), Some(&accepted));
+        let grounds = self.grounds(claim, prover);
+        let openers = ledger::confirmed_openers(&self.openings(claim), Some(&accepted), grounds);
         let payout = ledger::ConvictionPayout {
             claim: subject.fixture.claim().id(),
             stake: self.parameters.stake_per_job,
             submitter: subject.submitter,
-            grounds: self.grounds(claim, prover),
+            grounds,
             confirmed_openers: &openers,
         };
         self.must_post(ledger::pay_conviction(&payout, &self.parameters).expect("the amounts are valid"));

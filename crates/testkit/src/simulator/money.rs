@@ -234,12 +234,14 @@ impl Service<'_> {
     fn conviction(&self, claim: usize, stake: Amount) -> Result<Transaction, LedgerError> {
         let record = &self.claims[claim];
         let job = &self.jobs[record.job];
-        let openers = if self.is_broken(Broken::ForgetsRefunds) { Vec::new() } else { self.confirmed(claim) };
+        let grounds = self.grounds(record.rejection.expect("a held stake was convicted"));
+        let forgets = self.is_broken(Broken::ForgetsRefunds);
+        let openers = if forgets { Vec::new() } else { self.confirmed(claim, grounds) };
         let payout = ConvictionPayout {
             claim: record.id,
             stake,
             submitter: job.submitter,
-            grounds: self.grounds(record.rejection.expect("a held stake was convicted")),
+            grounds,
             confirmed_openers: &openers,
         };
         let mut parameters = self.parameters.clone();
@@ -260,7 +262,7 @@ impl Service<'_> {
         }
     }
 
-    fn confirmed(&self, claim: usize) -> Vec<OwnerId> {
+    fn confirmed(&self, claim: usize, grounds: Grounds) -> Vec<OwnerId> {
         let job = &self.jobs[self.claims[claim].job];
         let accepted = job.claim.filter(|_| job.state == JobState::Finalized);
         let on_claim = self.disputes.iter().filter(|record| record.claim == claim);
@@ -271,6 +273,7 @@ impl Service<'_> {
                 is_lost: record.dispute.outcome().is_some_and(|end| end.verdict == Verdict::WorkerWins),
             })
             .collect();
-        ledger::confirmed_openers(&openings, accepted.map(|accepted| &self.claims[accepted].signed.body))
+        let accepted = accepted.map(|accepted| &self.claims[accepted].signed.body);
+        ledger::confirmed_openers(&openings, accepted, grounds)
     }
 }
