@@ -281,6 +281,7 @@ fn visit_redis(redis: &mut Option<RedisConfig>, visitor: &mut impl Visitor) {
 
 fn visit_parameters(p: &mut Parameters, visitor: &mut impl Visitor) {
     visitor.value("stake_per_job", &mut p.stake_per_job.0);
+    visitor.value("stake_multiple", &mut p.stake_multiple);
     visitor.value("bond", &mut p.bond.0);
     visitor.value("lost_lease_fee", &mut p.lost_lease_fee.0);
     visitor.value("opener_refund", &mut p.opener_refund.0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gainsay_commitment::{ModelId, PartyId};
-use gainsay_protocol::ledger as rules;
+use gainsay_protocol::ledger::{self as rules, Account};
 use gainsay_protocol::lifecycle::{JobEvent, job_transition, lease_ms};
 use gainsay_protocol::{LeaseId, ServiceTime};
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::bus::Topic;
 use crate::store;
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
+use crate::store::ledger;
 use crate::store::parties::{self, Agent};
 
 /// What a look at the queue does where another transaction has the worker locked.
@@ -92,17 +93,35 @@ impl App {
         // Whoever has lost a job, or handed it back, may have it again once others had the time to take it.
         let now = work.now().await?;
         let paused = ServiceTime(now.0.saturating_sub_unsigned(self.config().parameters.lease_ms));
+        let free = ledger::balance(&mut work.tx, Account::Free(agent.owner)).await?;
+        let Some(highest) = self.config().parameters.highest_price(free) else {
+            return self.refuse_without_stake(&mut work, &agent, models).await;
+        };
+        // What is too dear for it is left for others.
         for model in models {
-            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner, paused).await? {
+            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner, paused, highest).await? {
                 return self.grant(work, &agent, job).await.map(Some);
             }
         }
         Ok(None)
     }
 
+    /// Who has too little for any stake waits as long as there is nothing to do, and is told once there is.
+    async fn refuse_without_stake(
+        &self,
+        work: &mut Work<'_>,
+        worker: &Agent,
+        models: &[ModelId],
+    ) -> AppResult<Option<LeaseGrant>> {
+        if jobs::is_any_queued(&mut work.tx, models).await? {
+            require_free(&mut work.tx, worker.owner, self.config().parameters.stake_per_job).await?;
+        }
+        Ok(None)
+    }
+
     async fn grant(&self, mut work: Work<'_>, worker: &Agent, job: StoredJob) -> AppResult<LeaseGrant> {
         let parameters = &self.config().parameters;
-        let stake = parameters.stake_per_job;
+        let stake = parameters.stake(job.price);
         let now = work.now().await?;
         let asked = decode_job(&job)?;
         let answer_tokens = asked.generation_request().map_or(0, |request| request.stop.max_tokens);

@@ -220,7 +220,8 @@ pub async fn is_any_queued(conn: &mut Connection, models: &[ModelId]) -> StoreRe
 }
 
 /// Locks the job of a model that waits longest and that the owner may have; jobs that others are taking at this
-/// moment are passed over, and those on which a lease of the owner's has ended without a claim after `paused`.
+/// moment are passed over, and those on which a lease of the owner's has ended without a claim after `paused`, or that
+/// cost more than `highest`.
 ///
 /// # Errors
 /// The database.
@@ -229,12 +230,13 @@ pub async fn lock_next(
     model: ModelId,
     owner: OwnerId,
     paused: ServiceTime,
+    highest: Amount,
 ) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
         "select job_id, submitter_id, model_id, state, input, price, attempts, submitted_ms, claim_id, stream,
                 unused_token_price
             from jobs
-            where state = 'submitted' and model_id = $1
+            where state = 'submitted' and model_id = $1 and price <= $4
                 and exists (select 1 from models as m where m.model_id = $1 and m.state = 'serving')
                 and not exists (
                     select 1 from job_exclusions as e where e.job_id = jobs.job_id and e.owner_id = $2
@@ -251,6 +253,7 @@ pub async fn lock_next(
     .bind(model.as_bytes().as_slice())
     .bind(uuid(owner.0))
     .bind(paused.0)
+    .bind(highest.0)
     .fetch_optional(conn)
     .await
     .map_err(failed("take a job from the queue"))?;

@@ -305,6 +305,30 @@ async fn without_free_stake_there_is_no_work() {
     world.check().await;
 }
 
+/// A false answer must cost more than false answers earn while they are not found, however dear the job is; and a job that is
+/// too dear for one worker must neither keep it from cheaper ones nor be lost.
+#[tokio::test]
+async fn a_dear_job_needs_more_stake_and_is_left_for_those_who_have_it() {
+    let mut world = World::with(|config| config.prices.per_job = Amount(30 * PRICE.0)).await;
+    let dear = world.submit().await;
+    let needed = parameters().stake(Amount(30 * PRICE.0));
+    assert_eq!(needed, Amount(1_200 * PRICE.0), "forty times its price");
+    world.change_price(PRICE).await;
+    let cheap = world.submit().await;
+    let (poor, rich) = (world.worker("poor").await, world.worker("rich").await);
+    world.app.deposit(rich.owner, Amount(needed.0 - FUNDS.0)).await.unwrap();
+    let grant = world.lease(&poor).await.unwrap();
+    assert_eq!((grant.job, grant.stake), (cheap, parameters().stake_per_job));
+    assert!(world.lease(&poor).await.is_none(), "too dear for it");
+    let grant = world.lease(&rich).await.unwrap();
+    assert_eq!((grant.job, grant.stake), (dear, needed));
+    assert_eq!(world.balance(rich.owner, "locked").await, needed);
+    world.advance(parameters().heartbeat_ms).await;
+    world.reconcile().await;
+    let left = Amount(needed.0 - parameters().lost_lease_fee.0);
+    assert_eq!(world.balance(rich.owner, "free").await, left, "what was locked comes back, less the fee");
+}
+
 #[tokio::test]
 async fn a_worker_holds_so_many_leases_and_no_more() {
     let world = World::with(|config| config.limits.leases_per_worker = 1).await;

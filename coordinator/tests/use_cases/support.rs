@@ -118,6 +118,12 @@ impl World {
         world
     }
 
+    /// From now on, the coordinator is one that asks this price for a job.
+    pub(crate) async fn change_price(&mut self, price: Amount) {
+        self.config.prices.per_job = price;
+        self.app = self.second_coordinator().await;
+    }
+
     /// Another coordinator of the same service: same database, key and folder.
     pub(crate) async fn second_coordinator(&self) -> App {
         App::start(self.config.clone(), Arc::new(InProcess::new()))

@@ -47,7 +47,7 @@ pub struct PricesView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ParametersView {
-    /// Locked with every lease.
+    /// Locked with every lease at least.
     #[serde(with = "integer")]
     #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Integer))]
     pub stake_per_job: i64,
@@ -102,6 +102,9 @@ pub struct ParametersView {
     /// Leases without a claim after which a job is refunded.
     #[serde(default)]
     pub lease_attempts: u32,
+    /// How many times its job's price is locked with a lease at least.
+    #[serde(default)]
+    pub stake_multiple: u32,
 }
 
 impl From<&Parameters> for ParametersView {
@@ -124,6 +127,7 @@ impl From<&Parameters> for ParametersView {
             hold_ms: parameters.hold_ms,
             attempts: parameters.attempts,
             lease_attempts: parameters.lease_attempts,
+            stake_multiple: parameters.stake_multiple,
         }
     }
 }

@@ -508,7 +508,7 @@ fn info() {
                 "opener_refund_cap_ppm": 200_000, "opener_refund": 20_000, "forfeit_to_worker_ppm": 500_000,
                 "window_ms": 300_000, "worker_allowance_ms": 600_000, "challenger_allowance_ms": 300_000,
                 "lease_ms": 120_000, "heartbeat_ms": 15_000, "hold_ms": 600_000, "attempts": 3,
-                "lease_attempts": 8
+                "lease_attempts": 8, "stake_multiple": 40
             }
         }),
     );

@@ -7,8 +7,11 @@ use crate::money::{Amount, PPM};
 /// Durations are milliseconds of service time; fractions are parts per million.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameters {
-    /// What a worker locks with every lease, and loses if the claim is convicted.
+    /// What a worker locks with every lease at least, and loses if the claim is convicted.
     pub stake_per_job: Amount,
+    /// How many times the price of its job a worker locks at least: what false claims earn while they are not found must be
+    /// less than what one that is found costs.
+    pub stake_multiple: u32,
     /// What a challenger locks per worker it disputes, and loses with its first lost dispute against it.
     pub bond: Amount,
     /// What a lost lease costs the worker at least, out of the stake locked with it.
@@ -68,6 +71,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             stake_per_job: Amount(400_000),
+            stake_multiple: 40,
             bond: Amount(200_000),
             lost_lease_fee: Amount(1_000),
             fee_ppm: 50_000,
@@ -89,6 +93,22 @@ impl Default for Parameters {
 }
 
 impl Parameters {
+    /// What a worker locks with a lease on a job of this price; at most the largest amount, which nobody holds.
+    #[must_use]
+    pub fn stake(&self, price: Amount) -> Amount {
+        let multiple = price.0.saturating_mul(self.stake_multiple.into());
+        Amount(multiple).max(self.stake_per_job).min(Amount::MAX)
+    }
+
+    /// The highest price of a job for which this much is stake enough; none where it is too little for any.
+    #[must_use]
+    pub fn highest_price(&self, free: Amount) -> Option<Amount> {
+        if free < self.stake_per_job {
+            return None;
+        }
+        Some(free.0.checked_div(self.stake_multiple.into()).map_or(Amount::MAX, Amount))
+    }
+
     /// Checks what the ledger and the clocks rely on.
     ///
     /// # Errors
@@ -142,6 +162,27 @@ mod tests {
     #[test]
     fn the_defaults_are_valid() {
         assert_eq!(Parameters::default().validate(), Ok(()));
+    }
+
+    /// Detected once in twenty times, with half of the stake fixed as lost, a false claim must cost more than it earns.
+    #[test]
+    fn stake_grows_with_the_price_and_funds_answer_for_the_prices_that_they_cover() {
+        let p = Parameters::default();
+        assert_eq!(p.stake(Amount(1_000)), p.stake_per_job, "the least");
+        for price in [Amount(10_001), Amount(246_000), Amount(Amount::MAX.0 / 40)] {
+            let stake = p.stake(price);
+            assert!(stake.0 / 2 / 20 >= price.0, "{stake} for {price}");
+            assert_eq!(p.highest_price(stake), Some(price), "just enough");
+            assert!(
+                p.highest_price(Amount(stake.0 - 1)).is_some_and(|highest| highest < price),
+                "too little"
+            );
+        }
+        assert_eq!(p.stake(Amount::MAX), Amount::MAX);
+        assert_eq!(p.highest_price(Amount(p.stake_per_job.0 - 1)), None);
+        let flat = Parameters { stake_multiple: 0, ..p };
+        assert_eq!(flat.stake(Amount::MAX), flat.stake_per_job);
+        assert_eq!(flat.highest_price(flat.stake_per_job), Some(Amount::MAX));
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl<'a> Service<'a> {
         }
         let job = self.next_job(worker).ok_or(Refused::Unknown)?;
         let owner = self.owners[&worker];
-        let stake = self.parameters.stake_per_job;
+        let stake = self.parameters.stake(self.jobs[job].price);
         self.try_post(ledger::lock_stake(owner, stake))?;
         self.step_job(job, JobEvent::Leased);
         let deadline = self.now.plus(self.parameters.lease_ms);
