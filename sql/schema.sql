@@ -263,6 +263,8 @@ create table leases (
     deadline_ms bigint not null,
     ended_ms bigint,
     created_at timestamptz not null default now(),
+    -- What it cost the worker, of a lease that ended without a claim.
+    fee bigint,
     constraint leases_pkey primary key (job_id, lease_id),
     constraint leases_job_id_fkey foreign key (job_id) references jobs (job_id),
     constraint leases_worker_id_fkey foreign key (worker_id) references workers (worker_id),
@@ -270,7 +272,8 @@ create table leases (
     constraint leases_state check (state in ('held', 'claimed', 'lost', 'returned', 'voided')),
     constraint leases_stake_not_negative check (stake >= 0),
     constraint leases_expires_in_time check (expires_ms <= deadline_ms),
-    constraint leases_ended check ((state = 'held') = (ended_ms is null))
+    constraint leases_ended check ((state = 'held') = (ended_ms is null)),
+    constraint leases_fee check (fee >= 0)
 );
 create index leases_lease_id_idx on leases (lease_id);
 create unique index leases_one_held_idx on leases (job_id) where state = 'held';

@@ -129,6 +129,8 @@ impl App {
             challenger_allowance_ms: parameters.challenger_allowance_ms,
         };
         let receipt = self.sign(ClaimReceipt { claim: id, time: now, terms });
+        // Stake was locked for the highest price; from here on it answers for what the claim earns.
+        let stake = parameters.stake(earned(job, signed.body.output.len())?).min(lease.stake);
         let stored = StoredClaim {
             id,
             job: job.id,
@@ -141,7 +143,7 @@ impl App {
             trace_root: signed.body.trace,
             countersignature: receipt.signature,
             device: worker.device.clone(),
-            stake: lease.stake,
+            stake,
             posted: now,
             terms,
             window_ends: closes,
@@ -156,7 +158,11 @@ impl App {
             "model": job.model, "layers": signed.body.layers.len(), "window_ends_ms": closes.0,
             "lease": lease.id.to_string(),
         });
-        work.event("claim_posted", About::claim(job.id, id).party(lease.worker), details);
+        let about = About::claim(job.id, id).party(lease.worker);
+        if let Some(spare) = lease.stake.checked_sub(stake).filter(|spare| *spare > Amount::ZERO) {
+            work.post(about, rules::unlock_stake(lease.owner, spare));
+        }
+        work.event("claim_posted", about, details);
         work.wake(Topic::Job(job.id));
         work.finish().await?;
         Ok(receipt)
@@ -288,7 +294,7 @@ impl App {
             assert_eq!((claim.job, job.claim), (job.id, Some(claim.id)), "the pending claim is the newest");
             let next = job_transition(job.state, JobEvent::WindowPassed);
             assert_eq!(next, Some(JobState::Finalized), "a pending claim's job is claimed");
-            let price = earned(job, claim)?;
+            let price = earned(job, decode_claim(claim)?.body.output.len())?;
             let settlement = Settlement {
                 job: job.id,
                 submitter: job.submitter,
@@ -310,15 +316,16 @@ impl App {
     }
 }
 
-/// What a claim earns: the price of its job, less the part for tokens that could have been generated and were not.
-fn earned(job: &StoredJob, claim: &StoredClaim) -> StoreResult<Amount> {
+/// What a claim with so many bytes of output earns: the price of its job, less the part for tokens that could have been
+/// generated and were not.
+fn earned(job: &StoredJob, output: usize) -> StoreResult<Amount> {
     if job.unused_token_price == Amount::ZERO {
         return Ok(job.price);
     }
     let corrupt = StoreError::Corrupt { what: "the price of a generation" };
     let asked = decode_job(job)?;
     let Some(request) = asked.generation_request() else { return Err(corrupt) };
-    let generated = decode_claim(claim)?.body.output.len() as u64 / size_of::<u32>() as u64;
+    let generated = (output / size_of::<u32>()) as u64;
     let unused = u64::from(request.stop.max_tokens).saturating_sub(generated);
     let back = i64::try_from(unused).ok().and_then(|unused| job.unused_token_price.0.checked_mul(unused));
     let price = back.and_then(|back| job.price.0.checked_sub(back)).filter(|price| *price >= 0);

@@ -1,13 +1,16 @@
 //! Leases that end without a claim: lost by silence, or handed back.
 //!
 //! A job that was lost or handed back goes to the end of the queue, and to another owner first: its own may have it again
-//! after the time of a lease, or never where it said that the job is too large. After
-//! [`lease_attempts`](gainsay_protocol::Parameters::lease_attempts) such leases its submitter has its money back.
+//! after the time of a lease, twice that after the next; or never where it said that the job is too large, or kept it to
+//! the end. After [`lease_attempts`](gainsay_protocol::Parameters::lease_attempts) such leases that cost something its
+//! submitter has its money back: what costs nothing must not be able to end a job.
 //! What was streamed under such a lease is paid for by nobody: there is no claim that anybody could dispute.
 
 use gainsay_commitment::PartyId;
 use gainsay_protocol::ledger as rules;
-use gainsay_protocol::lifecycle::{JobState, fruitless_lease, holding_fee, job_transition, lost_lease_fee};
+use gainsay_protocol::lifecycle::{
+    JobEvent, JobState, fruitless_lease, holding_fee, job_transition, lost_lease_fee,
+};
 use gainsay_protocol::{Amount, JobId, LeaseId, Parameters, ServiceTime};
 use serde_json::{Value, json};
 
@@ -17,7 +20,7 @@ use super::{App, AppError, AppResult};
 use crate::bus::Topic;
 use crate::store::jobs::{self, StoredJob};
 use crate::store::leases::{self, LeaseState, StoredLease};
-use crate::store::{clock, parties};
+use crate::store::{clock, parties, streams};
 
 /// Why a worker gives a lease up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +56,8 @@ impl App {
         parties::lock_worker(&mut work.tx, worker).await?;
         let job = jobs::lock(&mut work.tx, job).await?.ok_or(AppError::UnknownLease(id))?;
         let lease = leases::lock(&mut work.tx, id).await?.ok_or(AppError::UnknownLease(id))?;
-        match (lease.state, lease.ended) {
-            (LeaseState::Returned, Some(ended)) => return Ok(fee_of_return(&job, &lease, ended, parameters)),
+        match (lease.state, lease.fee) {
+            (LeaseState::Returned, Some(fee)) => return Ok(fee),
             (LeaseState::Held, _) => {}
             _ => return Err(AppError::LeaseOver(id)),
         }
@@ -65,7 +68,8 @@ impl App {
         if why.is_for_good {
             jobs::exclude(&mut work.tx, job.id, lease.owner).await?;
         }
-        let fee = fee_of_return(&job, &lease, now, parameters);
+        let streamed = streams::count(&mut work.tx, job.id, lease.id).await?;
+        let fee = fee(&job, &lease, (now, streamed), streamed > 0, parameters);
         let details = json!({ "lease": id.to_string(), "fee": fee.0, "reason": why.reason });
         let end = End { state: LeaseState::Returned, fee, event: "lease_returned", details };
         self.end_fruitless(&mut work, &job, &lease, end).await?;
@@ -101,8 +105,11 @@ impl App {
             return Ok(0);
         }
         // Held until it expired: what comes after that is the service's delay.
-        let (held, longest) = (lease.expires.since(lease.leased), lease.deadline.since(lease.leased));
-        let fee = lost_lease_fee(job.price, held, longest, parameters).min(lease.stake);
+        let streamed = streams::count(&mut work.tx, job.id, lease.id).await?;
+        let fee = fee(&job, &lease, (lease.expires, streamed), true, parameters);
+        if is_too_slow(&lease, parameters) {
+            jobs::exclude(&mut work.tx, job.id, lease.owner).await?;
+        }
         let details = json!({ "lease": lease.id.to_string(), "fee": fee.0 });
         let end = End { state: LeaseState::Lost, fee, event: "lease_lost", details };
         self.end_fruitless(&mut work, &job, &lease, end).await?;
@@ -120,9 +127,13 @@ impl App {
     ) -> AppResult<()> {
         let now = work.now().await?;
         let before = leases::count_fruitless(&mut work.tx, job.id).await?;
-        let event = fruitless_lease(before, &self.config().parameters);
+        let event = match end.fee {
+            Amount::ZERO => JobEvent::LeaseLost,
+            _ => fruitless_lease(before, &self.config().parameters),
+        };
         let next = job_transition(job.state, event).expect("a leased job can lose its lease");
         leases::end(&mut work.tx, lease, end.state, now).await?;
+        leases::charge(&mut work.tx, lease, end.fee).await?;
         let about = About::job(job.id).party(lease.worker);
         work.post(about, rules::lose_lease(lease.owner, lease.stake, end.fee));
         work.event(end.event, about, end.details);
@@ -139,13 +150,26 @@ impl App {
     }
 }
 
-/// What handing a lease back costs. Who finds out soon that it cannot run a job pays nothing.
-fn fee_of_return(
+/// What a lease costs that ended without a claim, after so many tokens were streamed under it. One that `is_lost` costs the
+/// fixed fee; who finds out soon that it cannot run a job, and has told its submitter nothing, pays nothing. What was
+/// streamed cannot be disputed, so that it costs what it would have earned.
+fn fee(
     job: &StoredJob,
     lease: &StoredLease,
-    ended: ServiceTime,
+    (ended, streamed): (ServiceTime, usize),
+    is_lost: bool,
     parameters: &Parameters,
 ) -> Amount {
     let (held, longest) = (ended.since(lease.leased), lease.deadline.since(lease.leased));
-    holding_fee(job.price, held, longest, parameters).min(lease.stake)
+    let of = if is_lost { lost_lease_fee } else { holding_fee };
+    let tokens = i64::try_from(streamed).unwrap_or(i64::MAX).saturating_mul(job.unused_token_price.0);
+    of(job.price, held, longest, parameters)
+        .checked_add(Amount(tokens))
+        .unwrap_or(Amount::MAX)
+        .min(lease.stake)
+}
+
+/// Whether a worker kept a lease to its very end, and had no claim: it would need as long again.
+fn is_too_slow(lease: &StoredLease, parameters: &Parameters) -> bool {
+    lease.expires >= lease.deadline && lease.deadline.since(lease.leased) > parameters.heartbeat_ms
 }

@@ -92,14 +92,16 @@ impl App {
         self.require_defence(&mut work, worker).await?;
         // Whoever has lost a job, or handed it back, may have it again once others had the time to take it.
         let now = work.now().await?;
-        let paused = ServiceTime(now.0.saturating_sub_unsigned(self.config().parameters.lease_ms));
+        let pause_ms = self.config().parameters.lease_ms;
         let free = ledger::balance(&mut work.tx, Account::Free(agent.owner)).await?;
         let Some(highest) = self.config().parameters.highest_price(free) else {
             return self.refuse_without_stake(&mut work, &agent, models).await;
         };
         // What is too dear for it is left for others.
         for model in models {
-            if let Some(job) = jobs::lock_next(&mut work.tx, *model, agent.owner, paused, highest).await? {
+            if let Some(job) =
+                jobs::lock_next(&mut work.tx, *model, agent.owner, (now, pause_ms), highest).await?
+            {
                 return self.grant(work, &agent, job).await.map(Some);
             }
         }
@@ -124,8 +126,8 @@ impl App {
         let stake = parameters.stake(job.price);
         let now = work.now().await?;
         let asked = decode_job(&job)?;
-        let answer_tokens = asked.generation_request().map_or(0, |request| request.stop.max_tokens);
-        let deadline = now.plus(lease_ms(answer_tokens, parameters));
+        let (tokens, drawn) = (asked.token_count(), asked.most_drawn());
+        let deadline = now.plus(lease_ms(tokens.saturating_sub(drawn.into()), drawn, parameters));
         let lease = StoredLease {
             id: LeaseId(store::new_id()),
             job: job.id,
@@ -136,7 +138,7 @@ impl App {
             leased: now,
             expires: now.plus(parameters.heartbeat_ms).min(deadline),
             deadline,
-            ended: None,
+            fee: None,
         };
         let next = job_transition(job.state, JobEvent::Leased).expect("a job in the queue can be leased");
         leases::insert(&mut work.tx, &lease).await?;

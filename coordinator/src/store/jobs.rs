@@ -220,8 +220,8 @@ pub async fn is_any_queued(conn: &mut Connection, models: &[ModelId]) -> StoreRe
 }
 
 /// Locks the job of a model that waits longest and that the owner may have; jobs that others are taking at this
-/// moment are passed over, and those on which a lease of the owner's has ended without a claim after `paused`, or that
-/// cost more than `highest`.
+/// moment are passed over, and those that cost more than `highest`. So is one on which a lease of the owner's has ended
+/// without a claim, for `pause_ms`, and twice as long after each further one.
 ///
 /// # Errors
 /// The database.
@@ -229,7 +229,7 @@ pub async fn lock_next(
     conn: &mut Connection,
     model: ModelId,
     owner: OwnerId,
-    paused: ServiceTime,
+    (now, pause_ms): (ServiceTime, u64),
     highest: Amount,
 ) -> StoreResult<Option<StoredJob>> {
     let row: Option<JobRow> = sqlx::query_as(
@@ -241,19 +241,21 @@ pub async fn lock_next(
                 and not exists (
                     select 1 from job_exclusions as e where e.job_id = jobs.job_id and e.owner_id = $2
                 )
-                and not exists (
-                    select 1 from leases as l
+                and coalesce((
+                    select max(l.ended_ms) + $5 * (1 << (least(count(*), 12) - 1)::integer)
+                        from leases as l
                         where l.job_id = jobs.job_id and l.owner_id = $2
-                            and l.state in ('lost', 'returned') and l.ended_ms > $3
-                )
+                            and l.state in ('lost', 'returned')
+                ), $3) <= $3
             order by queued_ms, job_id
             limit 1
             for no key update skip locked",
     )
     .bind(model.as_bytes().as_slice())
     .bind(uuid(owner.0))
-    .bind(paused.0)
+    .bind(now.0)
     .bind(highest.0)
+    .bind(i64::try_from(pause_ms).unwrap_or(i64::MAX >> 12))
     .fetch_optional(conn)
     .await
     .map_err(failed("take a job from the queue"))?;

@@ -61,8 +61,8 @@ pub struct StoredLease {
     pub expires: ServiceTime,
     /// When it is lost at the latest.
     pub deadline: ServiceTime,
-    /// When it ended, if it did.
-    pub ended: Option<ServiceTime>,
+    /// What it cost, if it ended without a claim.
+    pub fee: Option<Amount>,
 }
 
 #[derive(FromRow)]
@@ -76,7 +76,7 @@ struct LeaseRow {
     leased_ms: i64,
     expires_ms: i64,
     deadline_ms: i64,
-    ended_ms: Option<i64>,
+    fee: Option<i64>,
 }
 
 impl LeaseRow {
@@ -91,7 +91,7 @@ impl LeaseRow {
             leased: ServiceTime(self.leased_ms),
             expires: ServiceTime(self.expires_ms),
             deadline: ServiceTime(self.deadline_ms),
-            ended: self.ended_ms.map(ServiceTime),
+            fee: self.fee.map(Amount),
         })
     }
 }
@@ -126,7 +126,7 @@ pub async fn insert(conn: &mut Connection, lease: &StoredLease) -> StoreResult<(
 /// The database.
 pub async fn lock(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, fee
             from leases where lease_id = $1 for no key update",
     )
     .bind(uuid(id.0))
@@ -142,7 +142,7 @@ pub async fn lock(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<Stor
 /// The database.
 pub async fn held_on(conn: &mut Connection, job: JobId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, fee
             from leases where job_id = $1 and state = 'held'",
     )
     .bind(uuid(job.0))
@@ -201,17 +201,31 @@ pub async fn held_by(conn: &mut Connection, worker: PartyId) -> StoreResult<u64>
     Ok(held.unsigned_abs())
 }
 
-/// How many leases on a job ended without a claim.
+/// Records what a lease that ended without a claim cost.
+///
+/// # Errors
+/// The database.
+pub async fn charge(conn: &mut Connection, lease: &StoredLease, fee: Amount) -> StoreResult<()> {
+    sqlx::query("update leases set fee = $3 where job_id = $1 and lease_id = $2")
+        .bind(uuid(lease.job.0))
+        .bind(uuid(lease.id.0))
+        .bind(fee.0)
+        .execute(conn)
+        .await
+        .map_err(failed("record the fee of a lease"))?;
+    Ok(())
+}
+
+/// How many leases on a job ended without a claim and at a cost.
 ///
 /// # Errors
 /// The database.
 pub async fn count_fruitless(conn: &mut Connection, job: JobId) -> StoreResult<u32> {
-    let found: i64 =
-        sqlx::query_scalar("select count(*) from leases where job_id = $1 and state in ('lost', 'returned')")
-            .bind(uuid(job.0))
-            .fetch_one(conn)
-            .await
-            .map_err(failed("count the leases that a job has seen end"))?;
+    let found: i64 = sqlx::query_scalar("select count(*) from leases where job_id = $1 and fee > 0")
+        .bind(uuid(job.0))
+        .fetch_one(conn)
+        .await
+        .map_err(failed("count the leases that a job has seen end"))?;
     count("a count of leases", found)
 }
 
@@ -241,7 +255,7 @@ pub async fn rerun_of_pending(conn: &mut Connection, worker: PartyId) -> StoreRe
 /// The database.
 pub async fn get(conn: &mut Connection, id: LeaseId) -> StoreResult<Option<StoredLease>> {
     let row: Option<LeaseRow> = sqlx::query_as(
-        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, ended_ms
+        "select lease_id, job_id, worker_id, owner_id, state, stake, leased_ms, expires_ms, deadline_ms, fee
             from leases where lease_id = $1",
     )
     .bind(uuid(id.0))

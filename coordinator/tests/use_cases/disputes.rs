@@ -426,6 +426,26 @@ async fn who_wins_by_a_workers_silence_gains_nothing_unless_it_was_right() {
     assert_eq!(world.balance(honest.owner, "free").await, Amount(FUNDS.0 + provers_share()));
 }
 
+/// The submitter has a true claim disputed while its worker is away, and withdraws the job before anybody can confirm the
+/// claim.
+#[tokio::test]
+async fn nobody_gains_by_the_absence_of_a_worker_whose_job_is_withdrawn() {
+    let world = World::new().await;
+    let (away, confederate) = (world.worker("away").await, world.challenger("confederate").await);
+    let claimed = world.claimed(&away, Fault::None).await;
+    claimed.open(&world, &claimed.opening_of(&confederate, 0, [9; 32].into())).await;
+    world.advance(parameters().worker_allowance_ms).await;
+    world.reconcile().await;
+    world.app.cancel_job(world.submitter, claimed.job).await.unwrap();
+    world.advance(parameters().hold_ms).await;
+    world.reconcile().await;
+    assert_eq!(world.system("held").await, Amount::ZERO);
+    for owner in [confederate.owner, world.submitter] {
+        assert_eq!(world.balance(owner, "free").await, FUNDS);
+    }
+    world.check().await;
+}
+
 /// A confederate that has run the job itself shares with whoever else was right, and takes nothing from it by being first.
 #[tokio::test]
 async fn a_silent_workers_stake_is_shared_by_all_who_were_right() {

@@ -84,7 +84,8 @@ async fn holding_a_job_for_nothing_costs_its_price_for_the_time_that_it_was_held
             world.app.heartbeat(worker.id(), grant.lease).await.unwrap();
         }
         let held = 3 * (p.heartbeat_ms - 1);
-        let beyond = |held: u64| (held - p.heartbeat_ms) as i64 * PRICE.0 / p.lease_ms as i64;
+        let longest = grant.deadline.0 - grant.expires.0 + p.heartbeat_ms as i64;
+        let beyond = |held: u64| (held - p.heartbeat_ms) as i64 * PRICE.0 / longest;
         let fee = if is_lost {
             world.advance(p.lease_ms).await;
             assert_eq!(world.reconcile().await.leases, 1);
@@ -106,7 +107,8 @@ async fn holding_a_job_for_nothing_costs_its_price_for_the_time_that_it_was_held
 async fn a_job_whose_leases_all_end_without_a_claim_is_refunded() {
     let world = World::with(|config| config.parameters.lease_attempts = 3).await;
     let job = world.submit().await;
-    for (name, is_lost) in [("one", false), ("two", true), ("three", false)] {
+    // What cost nothing does not count: else whoever comes under many names could end any job for nothing.
+    for (name, is_lost) in [("one", true), ("two", false), ("three", true), ("four", false), ("five", true)] {
         assert_eq!(world.job(job).await.state, JobState::Submitted);
         let worker = world.worker(name).await;
         let grant = world.lease(&worker).await.unwrap();
@@ -122,4 +124,24 @@ async fn a_job_whose_leases_all_end_without_a_claim_is_refunded() {
     assert_eq!(world.balance(world.submitter, "free").await, FUNDS);
     let told = "select count(*) from events where kind = 'job_refunded' and details->>'leases' = '3'";
     assert_eq!(world.count(told).await, 1);
+}
+
+/// A worker that is kept busy by a job too long for it pays once, not until its submitter has its money back.
+#[tokio::test]
+async fn a_job_that_is_too_long_for_a_worker_does_not_come_back_to_it() {
+    let p = parameters();
+    let world = World::new().await;
+    let (slow, other) = (world.worker("slow").await, world.worker("other").await);
+    let job = world.submit().await;
+    let grant = world.lease(&slow).await.unwrap();
+    let mut kept = grant.expires;
+    while kept < grant.deadline {
+        world.advance(p.heartbeat_ms - 1).await;
+        (kept, _) = world.app.heartbeat(slow.id(), grant.lease).await.unwrap();
+    }
+    world.advance(p.heartbeat_ms).await;
+    assert_eq!(world.reconcile().await.leases, 1);
+    world.advance(100 * p.lease_ms).await;
+    assert!(world.lease(&slow).await.is_none());
+    assert_eq!(world.lease(&other).await.unwrap().job, job);
 }

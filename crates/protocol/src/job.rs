@@ -93,6 +93,11 @@ impl Job {
         self.embedding_input().map_or(1, JobInput::sequence_count)
     }
 
+    /// Tokens that an answer may hold at most; 0 for embeddings.
+    pub fn most_drawn(&self) -> u32 {
+        self.generation_request().map_or(0, |request| request.stop.max_tokens)
+    }
+
     /// Tokens that the job is priced by at most: those given, and for a generation those that may be drawn.
     #[must_use]
     pub fn token_count(&self) -> u64 {

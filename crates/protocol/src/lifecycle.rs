@@ -209,11 +209,17 @@ pub fn may_lease(rerun_of_unfinalized_ms: u64, parameters: &Parameters) -> bool 
 /// Time that a lease has for each token that its job's answer may hold, in milliseconds: ten tokens a second.
 pub const LEASE_MS_PER_ANSWER_TOKEN: u64 = 100;
 
-/// How long a lease may be kept, in milliseconds of service time, for a job whose answer may hold this many drawn tokens (0 for
-/// embeddings). A fixed time would make long answers impossible to deliver, at a fee for each worker that tries.
+/// Time that a lease has for each token that its job has the model read, in milliseconds.
+pub const LEASE_MS_PER_GIVEN_TOKEN: u64 = 20;
+
+/// How long a lease may be kept, in milliseconds of service time, for a job that gives the model so many tokens to read and
+/// whose answer may hold so many (0 for embeddings). A fixed time would make long jobs impossible to deliver, at a fee for each
+/// worker that tries.
 #[must_use]
-pub fn lease_ms(answer_tokens: u32, parameters: &Parameters) -> u64 {
-    parameters.lease_ms.saturating_add(LEASE_MS_PER_ANSWER_TOKEN.saturating_mul(answer_tokens.into()))
+pub fn lease_ms(given_tokens: u64, answer_tokens: u32, parameters: &Parameters) -> u64 {
+    let given = LEASE_MS_PER_GIVEN_TOKEN.saturating_mul(given_tokens);
+    let drawn = LEASE_MS_PER_ANSWER_TOKEN.saturating_mul(answer_tokens.into());
+    parameters.lease_ms.saturating_add(given).saturating_add(drawn)
 }
 
 /// The longest that a job can take to be decided once it is first leased, in milliseconds of service time in which
@@ -223,7 +229,7 @@ pub fn lease_ms(answer_tokens: u32, parameters: &Parameters) -> u64 {
 pub fn longest_decision_ms(parameters: &Parameters) -> u64 {
     let both = parameters.worker_allowance_ms.saturating_add(parameters.challenger_allowance_ms);
     let pending = parameters.window_ms.saturating_add(both);
-    let lease = lease_ms(gainsay_program::MAX_SEQUENCE, parameters);
+    let lease = lease_ms(gainsay_program::MAX_JOB_TOKENS as u64, gainsay_program::MAX_SEQUENCE, parameters);
     let attempt = lease.saturating_add(pending).saturating_add(pending);
     attempt.saturating_mul(parameters.attempts.into())
 }

@@ -72,7 +72,8 @@ fn jobs(service: &Service<'_>, expected: &mut Expected) {
 }
 
 /// A rejected claim costs its stake; treasury and submitter get their fixed parts whoever proved it. The rest is the
-/// prover's, less refunds; without a proof, it is shared by those who disputed the claim and were right.
+/// prover's, less refunds; without a proof, it is shared by those who disputed the claim and were right. Where a worker
+/// was silent and nobody was, all is the treasury's.
 fn conviction(service: &Service<'_>, claim: usize, expected: &mut Expected) {
     let record = &service.claims[claim];
     let Some(why) = record.rejection else { return };
@@ -82,10 +83,15 @@ fn conviction(service: &Service<'_>, claim: usize, expected: &mut Expected) {
     let to_submitter = part(stake, parameters.slash_to_submitter_ppm);
     expected.give(record.owner, -stake);
     expected.treasury += to_treasury;
-    expected.give(job.submitter, to_submitter);
     let mut left = stake - to_treasury - to_submitter;
-    let openers = confirmed(service, claim);
-    if let Some(prover) = prover(service, why) {
+    let prover = prover(service, why);
+    let openers = confirmed(service, claim, prover.is_some());
+    if prover.is_none() && openers.is_empty() && matches!(why, Rejection::Dispute(_)) {
+        expected.treasury += to_submitter + left;
+        return;
+    }
+    expected.give(job.submitter, to_submitter);
+    if let Some(prover) = prover {
         let mut cap = left.min(part(stake, parameters.opener_refund_cap_ppm));
         for opener in openers.into_iter().filter(|opener| *opener != prover) {
             let refund = parameters.opener_refund.0.min(cap);
@@ -110,8 +116,9 @@ fn prover(service: &Service<'_>, why: Rejection) -> Option<OwnerId> {
     proven.then_some(record.challenger)
 }
 
-/// Who disputed a rejected claim, did not lose, and was right by the answer that was accepted in the end, where one was.
-fn confirmed(service: &Service<'_>, claim: usize) -> Vec<OwnerId> {
+/// Who disputed a rejected claim, did not lose, and was right by the answer that was accepted in the end; where
+/// none was, all of them if the claim was proven wrong, else nobody.
+fn confirmed(service: &Service<'_>, claim: usize, is_proven: bool) -> Vec<OwnerId> {
     let job = &service.jobs[service.claims[claim].job];
     let accepted = job.claim.map(|accepted| &service.claims[accepted]);
     let accepted = accepted.filter(|accepted| accepted.state == ClaimState::Finalized);
@@ -119,8 +126,9 @@ fn confirmed(service: &Service<'_>, claim: usize) -> Vec<OwnerId> {
     for record in service.disputes.iter().filter(|record| record.claim == claim) {
         let open = record.dispute.opening();
         let lost = record.dispute.outcome().is_some_and(|end| end.verdict == Verdict::WorkerWins);
-        let right = accepted
-            .is_none_or(|accepted| accepted.signed.body.layers[open.layer as usize] == open.commitment);
+        let right = accepted.map_or(is_proven, |accepted| {
+            accepted.signed.body.layers[open.layer as usize] == open.commitment
+        });
         if right && !lost && !owners.contains(&record.challenger) {
             owners.push(record.challenger);
         }

@@ -151,10 +151,19 @@ fn jobs(service: &Service<'_>) -> Result<(), String> {
         let of_job = service.claims.iter().filter(|claim| claim.job == index);
         let rejected = of_job.filter(|claim| claim.state == ClaimState::Rejected).count() as u64;
         let attempts = u64::from(service.parameters.attempts);
-        let used_up = rejected >= attempts;
-        ensure(used_up == (job.state == JobState::Refunded) && rejected <= attempts, || {
-            format!("job {index} is {:?} after {rejected} of {attempts} attempts", job.state)
-        })?;
+        let of_job = service.leases.iter().filter(|lease| lease.job == index);
+        let lost = of_job.filter(|lease| lease.state == LeaseState::Lost).count() as u64;
+        let leases = u64::from(service.parameters.lease_attempts);
+        let used_up = rejected >= attempts || lost >= leases;
+        ensure(
+            used_up == (job.state == JobState::Refunded) && rejected <= attempts && lost <= leases,
+            || {
+                format!(
+                    "job {index} is {:?} after {rejected} of {attempts} attempts and {lost} of {leases} lost leases",
+                    job.state
+                )
+            },
+        )?;
     }
     Ok(())
 }
