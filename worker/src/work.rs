@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Pause after a refusal that may pass: no money, a busy coordinator.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the first request waits that leaves a model out for lack of room; each further one waits twice as long, up to
+/// [`PAUSE`]. Room may come at any moment, and a request that waits does not hear of it.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// Declined leases that are remembered: more than a worker may hold.
 const MAX_DECLINED: usize = 1_024;
 
@@ -32,6 +35,7 @@ pub(crate) async fn work(worker: Arc<Worker>, stop: CancellationToken) -> Result
         in_hand: HashMap::new(),
         declined: VecDeque::new(),
         turn: 0,
+        look: FIRST_LOOK,
         stop: stop.clone(),
     };
     shop.resume();
@@ -57,7 +61,18 @@ struct Shop {
     declined: VecDeque<LeaseId>,
     /// Where among the models the next request for leases begins.
     turn: usize,
+    /// How long a request waits while a model is left out.
+    look: Duration,
     stop: CancellationToken,
+}
+
+/// What to ask for.
+struct Wanted {
+    models: Vec<ModelId>,
+    /// Jobs at most.
+    max: u32,
+    /// Whether there is a model for which there is no room now.
+    left_out: bool,
 }
 
 /// What an errand is for.
@@ -88,31 +103,31 @@ impl Shop {
         let errand = Errand { lease: record.lease, model: record.model };
         let task = self.errands.spawn(worker.serve(record, stop));
         self.in_hand.insert(task.id(), errand);
+        self.look = FIRST_LOOK;
     }
 
     /// The models to ask for, and how many jobs: no more than there is room for.
-    fn wanted(&self) -> (Vec<ModelId>, u32) {
+    fn wanted(&self) -> Wanted {
         let mut most = (self.worker.config.batch as usize).saturating_sub(self.errands.len());
-        let mut models = Vec::new();
-        if most == 0 {
-            return (models, 0);
-        }
+        let (mut models, mut left_out) = (Vec::new(), false);
         for Served { id, generates } in self.worker.catalog.wanted(self.turn, MAX_LEASE_MODELS) {
             let ours = self.in_hand.values().filter(|errand| errand.model == id).count();
-            let room = if generates { self.worker.benches.room(id, ours) } else { most };
+            let room = if generates { self.worker.benches.room(id, ours).min(most) } else { most };
             if room > 0 {
-                most = most.min(room);
+                most = room;
                 models.push(id);
+            } else {
+                left_out = true;
             }
         }
-        (models, most as u32)
+        Wanted { models, max: most as u32, left_out }
     }
 
     /// Leases and serves until told to stop.
     async fn open(&mut self) -> Result<(), WorkerError> {
         let stop = self.stop.clone();
         while !stop.is_cancelled() {
-            let (models, max) = self.wanted();
+            let Wanted { models, max, left_out } = self.wanted();
             self.turn = self.turn.wrapping_add(MAX_LEASE_MODELS);
             if models.is_empty() {
                 tokio::select! {
@@ -123,7 +138,12 @@ impl Shop {
                 continue;
             }
             let request = LeaseRequest { models, max, held: self.held() };
-            let asking = lease(self.worker.clone(), request, self.worker.config.lease_wait);
+            let mut wait = self.worker.config.lease_wait;
+            if left_out {
+                wait = wait.min(self.look);
+                self.look = (2 * self.look).min(PAUSE);
+            }
+            let asking = lease(self.worker.clone(), request, wait);
             tokio::pin!(asking);
             loop {
                 tokio::select! {
