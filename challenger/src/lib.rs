@@ -23,6 +23,7 @@ use gainsay_api::disputes::Side;
 use gainsay_api::parties::EnlistedRole;
 use gainsay_commitment::SecretKey;
 use gainsay_participant::identity::Identity;
+use gainsay_participant::machine::try_device;
 use gainsay_participant::models::ModelStore;
 use gainsay_participant::patience::persist;
 use gainsay_participant::player::{Hands, Player};
@@ -62,8 +63,9 @@ struct Seat {
 /// waited for.
 ///
 /// # Errors
-/// What waiting does not mend: a key that is registered for another owner, a coordinator that is none.
+/// What waiting does not mend: a device that cannot be used or computes wrongly, a key that is registered for another owner, a coordinator that is none.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, ChallengerError> {
+    try_device(&config.party.models.engine).await?;
     let arrival = persist(&stop, ChallengerError::is_transient, || arrive(&config));
     let Some((client, player)) = arrival.await? else { return Ok(Summary::default()) };
     let sampler = Sampler::new(config.sample, player.as_ref().map(|seat| &seat.key));

@@ -65,7 +65,7 @@ enum Command {
     /// Measure what verification costs on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Say what this machine can do, and check its floating-point environment
+    /// Say where models would run on this machine and why, and whether every operator gives the right bits there; fails if not
     Doctor(doctor::DoctorArguments),
     /// Ask a coordinator whether it can serve; fails if not
     Health {
@@ -115,7 +115,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Resume(arguments) => arguments.run().await,
         Command::Verify(arguments) => arguments.run(),
         Command::Bench(command) => command.run(),
-        Command::Doctor(arguments) => arguments.run(),
+        Command::Doctor(arguments) => return arguments.run(),
         Command::Health { url } => gainsay_startup::ask_health(&url).map_err(Into::into),
         Command::Coordinator(arguments) => arguments.run().await,
         Command::Worker(arguments) => arguments.run().await.map_err(Into::into),

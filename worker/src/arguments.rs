@@ -6,7 +6,7 @@ use gainsay_commitment::ModelId;
 use gainsay_participant::program::Role;
 use gainsay_participant::settings::{PartyArguments, PartySettings, bytes_or};
 use gainsay_startup::{LogConfig, Settings, SettingsError, Visitor};
-use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 pub struct Arguments {
     #[command(flatten)]
     party: PartyArguments,
-    /// What this worker says that it runs on. [env: GAINSAY_DEVICE] [default: its kind of processor and the number of
-    /// threads]
+    /// What this worker says that it runs on. [env: GAINSAY_DEVICE_NAME] [default: the device and its memory, or the
+    /// kind of processor and the number of threads]
     #[arg(long)]
-    device: Option<String>,
+    device_name: Option<String>,
     /// Serve this model only; may be given several times. [env: GAINSAY_MODELS] [default: all]
     #[arg(long = "model", value_name = "MODEL_ID")]
     models: Vec<ModelId>,
@@ -40,7 +40,7 @@ pub struct Arguments {
 #[derive(Clone, Debug)]
 struct WorkerSettings {
     party: PartySettings,
-    device: Option<String>,
+    device_name: Option<String>,
     models: Vec<ModelId>,
     batch: NonZeroU32,
     kv_mib: u64,
@@ -51,7 +51,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             party: PartySettings::new("worker"),
-            device: None,
+            device_name: None,
             models: Vec::new(),
             batch: NonZeroU32::new(16).expect("above zero"),
             kv_mib: 0,
@@ -63,7 +63,7 @@ impl Default for WorkerSettings {
 impl Settings for WorkerSettings {
     fn visit(&mut self, visitor: &mut impl Visitor) {
         self.party.visit(visitor);
-        visitor.optional("device", &mut self.device);
+        visitor.optional("device_name", &mut self.device_name);
         visitor.list("models", &mut self.models);
         visitor.value("batch", &mut self.batch);
         visitor.value("kv_mib", &mut self.kv_mib);
@@ -83,7 +83,7 @@ impl Role for Arguments {
         let layers = self
             .party
             .layers()?
-            .flag("device", self.device)
+            .flag("device_name", self.device_name)
             .flag("models", (!models.is_empty()).then(|| models.join(",")))
             .flag("batch", self.batch);
         let mut settings = WorkerSettings::default();
@@ -107,7 +107,7 @@ impl WorkerSettings {
         let state_dir = Config::state_dir(self.party.home());
         let usual = Config::of(self.party.into_config(), state_dir);
         Config {
-            device: Some(self.device.unwrap_or_else(processor)),
+            device_name: self.device_name,
             models: self.models,
             batch: self.batch.get(),
             kv_bytes: bytes_or(self.kv_mib, usual.kv_bytes),
@@ -115,15 +115,6 @@ impl WorkerSettings {
             ..usual
         }
     }
-}
-
-/// What the operating system says of this machine's processor.
-fn processor() -> String {
-    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let listed = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = listed.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let model = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
-    format!("CPU: {model}, {threads} threads")
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ pub struct Config {
     pub party: PartyConfig,
     /// Folder of what must survive a restart.
     pub state_dir: PathBuf,
-    /// What it says that it runs on.
-    pub device: Option<String>,
+    /// What it says that it runs on; what it does run on if nothing else.
+    pub device_name: Option<String>,
     /// The models that it serves; all that the coordinator has, if none is named.
     pub models: Vec<ModelId>,
     /// Most jobs that it holds and runs at once.
@@ -44,13 +44,14 @@ impl Config {
 
     /// A worker that is this party, and else as usual.
     pub(crate) fn of(party: PartyConfig, state_dir: PathBuf) -> Self {
+        let MemoryPlan { cache: kv_bytes, .. } = MemoryPlan::for_device(party.models.engine.device);
         Self {
             party,
             state_dir,
-            device: None,
+            device_name: None,
             models: Vec::new(),
             batch: 16,
-            kv_bytes: MemoryPlan::of_this_machine().cache,
+            kv_bytes,
             lease_wait: Duration::from_secs(20),
             misbehaviour: None,
             cheat_every: 1,

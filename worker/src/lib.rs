@@ -37,6 +37,7 @@ use catalog::Catalog;
 use gainsay_api::client::Client;
 use gainsay_api::parties::EnlistedRole;
 use gainsay_participant::identity::Identity;
+use gainsay_participant::machine::{self, try_device};
 use gainsay_participant::models::ModelStore;
 use gainsay_participant::patience::persist;
 use gainsay_startup::keep_status_file;
@@ -71,10 +72,12 @@ struct Worker {
 /// that is away, at the start or later, is waited for.
 ///
 /// # Errors
-/// What waiting does not mend: a key that is registered for another owner, a state folder that cannot be written, a
+/// What waiting does not mend: a device that cannot be used or computes wrongly, a key that is registered for another owner, a state folder that cannot be written, a
 /// coordinator that is none.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<Summary, WorkerError> {
-    let arrival = persist(&stop, WorkerError::is_transient, || arrive(&config));
+    let device = try_device(&config.party.models.engine).await?;
+    let statement = config.device_name.clone().unwrap_or_else(|| machine::statement(&device));
+    let arrival = persist(&stop, WorkerError::is_transient, || arrive(&config, &statement));
     let Some((client, identity, heartbeat_ms)) = arrival.await? else { return Ok(Summary::default()) };
     let records = Records::open(&config.state_dir, client.coordinator(), identity.id())?;
     let models = ModelStore::new(client.clone(), &config.party.models);
@@ -131,11 +134,11 @@ impl Worker {
     }
 }
 
-/// Finds the coordinator and registers with it.
-async fn arrive(config: &Config) -> Result<(Client, Identity, u64), WorkerError> {
+/// Finds the coordinator and registers with it as a worker on such a device.
+async fn arrive(config: &Config, device: &str) -> Result<(Client, Identity, u64), WorkerError> {
     let client = Client::connect(&config.party.coordinator).await?;
     let identity =
-        Identity::establish(&client, &config.party.names, EnlistedRole::Worker, config.device.clone())
+        Identity::establish(&client, &config.party.names, EnlistedRole::Worker, Some(device.to_owned()))
             .await?;
     let heartbeat_ms = client.info().await?.parameters.heartbeat_ms;
     Ok((client, identity, heartbeat_ms))

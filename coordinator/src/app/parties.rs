@@ -91,7 +91,8 @@ impl App {
         if found.name == name { provider(found) } else { Err(AppError::AlreadyRegistered(key)) }
     }
 
-    /// Registers a worker for the owner who signed the request. `device` is the worker's own statement.
+    /// Registers a worker for the owner who signed the request. `device` is the worker's own statement, which it may change
+    /// by registering again: what it claims from then on says so.
     ///
     /// # Errors
     /// An unknown owner, the names, the key, or the key registered otherwise.
@@ -110,15 +111,19 @@ impl App {
         let before = parties::worker(&mut work.tx, key).await?;
         let wanted = parties::Agent { key, owner: owner.id, name, device, suspended: None };
         parties::insert_worker(&mut work.tx, &wanted, now).await?;
-        let found = parties::worker(&mut work.tx, key).await?.ok_or(AppError::AlreadyRegistered(key))?;
+        let found = parties::lock_worker(&mut work.tx, key).await?.ok_or(AppError::AlreadyRegistered(key))?;
+        if (found.owner, &found.name) != (wanted.owner, &wanted.name) {
+            return Err(AppError::AlreadyRegistered(key));
+        }
+        let details = json!({ "owner": owner.id.to_string(), "name": wanted.name, "device": wanted.device });
         if before.is_none() {
-            let details =
-                json!({ "owner": owner.id.to_string(), "name": wanted.name, "device": wanted.device });
             work.event("worker_registered", About::default().party(key), details);
+        } else if found.device != wanted.device {
+            parties::set_worker_device(&mut work.tx, key, &wanted.device).await?;
+            work.event("worker_moved", About::default().party(key), details);
         }
         work.finish().await?;
-        let same = (found.owner, &found.name) == (wanted.owner, &wanted.name);
-        if same { Ok(agent(found)) } else { Err(AppError::AlreadyRegistered(key)) }
+        Ok(agent(parties::Agent { device: wanted.device, ..found }))
     }
 
     /// Registers a challenger for the owner who signed the request.

@@ -190,6 +190,20 @@ pub async fn insert_worker(conn: &mut Connection, worker: &Agent, at: ServiceTim
     Ok(())
 }
 
+/// Notes what a worker says now that it runs on.
+///
+/// # Errors
+/// The database.
+pub async fn set_worker_device(conn: &mut Connection, key: PartyId, device: &str) -> StoreResult<()> {
+    sqlx::query("update workers set device = $2 where worker_id = $1")
+        .bind(key.as_bytes().as_slice())
+        .bind(device)
+        .execute(conn)
+        .await
+        .map_err(failed("note a worker's device"))?;
+    Ok(())
+}
+
 /// A worker.
 ///
 /// # Errors

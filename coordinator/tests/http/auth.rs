@@ -200,6 +200,27 @@ async fn registering_again_changes_nothing_but_with_other_details_is_refused() {
     world.test.stop().await;
 }
 
+/// What a worker says that it runs on is its own word, and may change with its machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_registers_again_may_name_another_device_and_nothing_else() {
+    let world = World::new().await;
+    let (owner, worker) = (&world.owner.key, &world.owner.worker);
+    let enlist = async |name: &str, device: &str| {
+        world.client.enlist(owner, worker, EnlistedRole::Worker, name, Some(device.to_owned())).await
+    };
+    let refusal = enlist("another name", "another device").await.unwrap_err();
+    assert_eq!(refusal.code(), Some(ErrorCode::AlreadyRegistered));
+    for _ in 0..2 {
+        enlist("owner's worker", "NVIDIA H200").await.expect("the same worker elsewhere");
+    }
+    let job = world.submit("one two three").await;
+    let lease = world.lease(worker).await.expect("there is a job");
+    world.post(&world.run(&lease), &lease, worker).await;
+    let receipt = world.client.receipt(&world.submitter.api_key, job.id).await.expect("a receipt");
+    assert_eq!(receipt.device.as_deref(), Some("NVIDIA H200"));
+    world.test.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_from_one_address_are_limited() {
     use gainsay_coordinator::bus::Quota;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::Simd;
 use crate::machine::Machine;
-use crate::self_test::{Check, differing, golden};
+use crate::self_test::Check;
 
 /// Which device a model runs on. None changes a bit of any result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -138,32 +138,24 @@ pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
     Err(DeviceError::NotBuilt)
 }
 
-/// What a self-test has found.
+/// What a self-test that was passed has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelfTest {
     /// The device that models would run on.
     pub device: DeviceInfo,
     /// Why it is not a CUDA device, where one would have been welcome.
     pub passed_over: Option<DeviceError>,
-    /// Every operator on some input, held against `gainsay-arithmetic`.
+    /// Every operator on some input, held against the digests of what it should give.
     pub checks: Vec<Check>,
 }
 
-impl SelfTest {
-    /// Whether every operator gave the bits that it should.
-    pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.agrees)
-    }
-}
-
-/// Chooses a device as a model would and holds every operator on it against `gainsay-arithmetic`. Takes less than a second.
+/// Chooses a device as a model would and has every operator on it tried. Takes less than a second.
 ///
 /// # Errors
-/// There is no such device, or it cannot be used.
+/// There is no such device, or it cannot be used; [`DeviceError::Differs`] where it gives other bits than it should.
 pub fn self_test(choice: DeviceChoice, simd: Simd) -> Result<SelfTest, DeviceError> {
-    let chosen = Chosen::new(choice, simd)?;
-    let checks = chosen.checks.map_or_else(|| checks(&chosen.machine), Ok)?;
-    Ok(SelfTest { device: chosen.machine.info(), passed_over: chosen.passed_over, checks })
+    let Chosen { machine, passed_over, checks } = Chosen::new(choice, simd)?;
+    Ok(SelfTest { device: machine.info(), passed_over, checks })
 }
 
 /// A device as it was chosen.
@@ -171,8 +163,8 @@ pub(crate) struct Chosen {
     /// What runs on it.
     pub(crate) machine: Machine,
     passed_over: Option<DeviceError>,
-    /// What its self-test has found, where it had to pass it to be chosen.
-    checks: Option<Vec<Check>>,
+    /// What its self-test has found, which it had to pass to be chosen.
+    checks: Vec<Check>,
 }
 
 impl Chosen {
@@ -211,21 +203,14 @@ impl Chosen {
             Some(error @ DeviceError::Differs { .. }) => tracing::error!(%error, "running on the CPU"),
             Some(error) => tracing::info!(%error, "running on the CPU"),
         }
-        let machine = Machine::cpu(simd).ok_or(DeviceError::Simd(simd))?;
-        Ok(Self { machine, passed_over, checks: None })
+        let (machine, checks) = Machine::cpu(simd)?;
+        Ok(Self { machine, passed_over, checks })
     }
 
     fn cuda(index: usize) -> Result<Self, DeviceError> {
         let machine = Machine::cuda(index)?;
-        let checks = checks(&machine)?;
-        let ops = differing(&checks);
-        if ops.is_empty() {
-            return Ok(Self { machine, passed_over: None, checks: Some(checks) });
-        }
-        Err(DeviceError::Differs { device: machine.info().to_string(), ops: ops.join(", ") })
+        let checks = machine.checks()?;
+        machine.judge(&checks)?;
+        Ok(Self { machine, passed_over: None, checks })
     }
-}
-
-fn checks(machine: &Machine) -> Result<Vec<Check>, DeviceError> {
-    golden(machine).map_err(|error| machine.unusable(&error))
 }

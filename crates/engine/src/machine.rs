@@ -10,9 +10,10 @@ use gainsay_program::weights::widen;
 
 use crate::batch::Batch;
 use crate::device::{DeviceError, DeviceInfo};
-use crate::kernels::{Elements, Int8Matrix, Int8Weights, Kernels, KvCache, LinearWeights, checked_kernels};
+use crate::kernels::{Elements, Int8Matrix, Int8Weights, Kernels, KvCache, LinearWeights};
 use crate::ops::Stored;
 use crate::options::Simd;
+use crate::self_test::{Check, differing, golden};
 
 /// A device, opened.
 #[derive(Clone)]
@@ -25,10 +26,37 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// The CPU with these instructions or, where they give other bits than they should, slower ones; `None` where it lacks
-    /// them.
-    pub(crate) fn cpu(simd: Simd) -> Option<Self> {
-        checked_kernels(simd).map(Self::Cpu)
+    /// The CPU with these instructions or, where they give other bits than they should, the next slower ones that do not,
+    /// and what trying them has found.
+    ///
+    /// # Errors
+    /// It lacks them, or none gives the bits that it should.
+    pub(crate) fn cpu(simd: Simd) -> std::result::Result<(Self, Vec<Check>), DeviceError> {
+        let first = Kernels::detect(simd).ok_or(DeviceError::Simd(simd))?;
+        let slower = Simd::LADDER.into_iter().rev().skip_while(|&simd| simd != first.simd()).skip(1);
+        first_good(std::iter::once(first).chain(slower.filter_map(Kernels::detect)), |kernels| {
+            Self::Cpu(kernels).checks()
+        })
+    }
+
+    /// What trying every operator on it finds.
+    ///
+    /// # Errors
+    /// It refuses one.
+    pub(crate) fn checks(&self) -> std::result::Result<Vec<Check>, DeviceError> {
+        golden(self).map_err(|error| self.unusable(&error))
+    }
+
+    /// That it gives other bits than it should, if it does.
+    ///
+    /// # Errors
+    /// It does.
+    pub(crate) fn judge(&self, checks: &[Check]) -> std::result::Result<(), DeviceError> {
+        let ops = differing(checks);
+        if ops.is_empty() {
+            return Ok(());
+        }
+        Err(DeviceError::Differs { device: self.info().to_string(), ops: ops.join(", ") })
     }
 
     /// A CUDA device.
@@ -161,6 +189,25 @@ impl Machine {
     }
 }
 
+/// The first whose checks agree.
+fn first_good(
+    candidates: impl Iterator<Item = Kernels>,
+    mut checks: impl FnMut(Kernels) -> std::result::Result<Vec<Check>, DeviceError>,
+) -> std::result::Result<(Machine, Vec<Check>), DeviceError> {
+    let mut found = None;
+    for kernels in candidates {
+        let (machine, checks) = (Machine::Cpu(kernels), checks(kernels)?);
+        match machine.judge(&checks) {
+            Ok(()) => return Ok((machine, checks)),
+            Err(error) => {
+                tracing::error!(%error, "these instructions are not used");
+                found.get_or_insert(error);
+            }
+        }
+    }
+    Err(found.unwrap_or(DeviceError::Simd(Simd::Portable)))
+}
+
 /// An element that every device holds.
 #[cfg(feature = "cuda")]
 pub(crate) trait Storable: candle_core::cuda_backend::cudarc::driver::DeviceRepr + 'static {}
@@ -177,4 +224,34 @@ fn shorts(bytes: &[u8]) -> Cow<'_, [u16]> {
         |_| bytes.as_chunks().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect(),
         Cow::Borrowed,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use gainsay_commitment::TensorCommitment;
+
+    use super::*;
+
+    #[test]
+    fn instructions_that_give_other_bits_are_not_used() {
+        let all = || Simd::LADDER.into_iter().rev().filter_map(Kernels::detect);
+        let count = all().count();
+        let tried = |broken: usize| {
+            let mut tried = 0;
+            first_good(all(), |_| {
+                tried += 1;
+                let digest = TensorCommitment::from_bytes([0; 32]);
+                Ok(vec![Check { op: "add", digest, agrees: tried > broken }])
+            })
+        };
+        for broken in 0..count {
+            let (machine, _) = tried(broken).ok().unwrap();
+            assert_eq!(machine.kernels().simd(), all().nth(broken).unwrap().simd());
+        }
+        let error = tried(count).err().unwrap();
+        assert!(
+            matches!(error, DeviceError::Differs { .. }),
+            "a machine of which none is right serves nothing"
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use gainsay_api::client::ClientError;
 use gainsay_commitment::{ClaimId, DecodeError, DisputeId, ModelId};
-use gainsay_engine::{LoadError, RunError};
+use gainsay_engine::{DeviceError, LoadError, RunError};
 use gainsay_program::ManifestError;
 use gainsay_protocol::strategy::StrategyError;
 
@@ -37,6 +37,9 @@ pub enum ParticipantError {
         /// Why.
         source: Box<ManifestError>,
     },
+    /// Nothing can be run where it was to be.
+    #[error("{0}; `gainsay doctor` says more, and the setting `device` chooses another")]
+    Device(DeviceError),
     /// The engine does not take the model.
     #[error("model {model} cannot be loaded: {source}")]
     Load {

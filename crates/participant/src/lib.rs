@@ -5,7 +5,7 @@
 //! - [`dossier`]: a claim with its job and model, everything checked that can be without running it;
 //! - [`trace`]: the party's own run of a job, re-computed on demand, as the strategies of `gainsay-protocol` read it;
 //! - [`player`]: plays the moves that those strategies offer, until it is the other side's turn;
-//! - [`machine`]: how much memory there is, and what of it is for what;
+//! - [`machine`]: the device that models run on, tried; how much memory there is, and what of it is for what;
 //! - [`settings`], [`program`]: what every party can be told, and the command line around it;
 //! - [`news`]: wakes a party when something that concerns it happens;
 //! - [`patience`]: waits for a coordinator that is away.

@@ -1,8 +1,55 @@
-//! How much memory this process may use, and what of it is for what.
+//! What this machine has: processor, device, memory, and what of that is for what.
 
-use gainsay_engine::Options;
+use crate::ParticipantError;
+use gainsay_api::limits::MAX_DEVICE_CHARS;
+use gainsay_engine::{DeviceChoice, DeviceError, DeviceInfo, Options, SelfTest, devices, self_test};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::OnceLock;
+
+/// Has every operator tried where models are to run, and says in the log where that is and why; so nothing is served, and
+/// nobody is challenged, by a device that computes wrongly.
+///
+/// # Errors
+/// [`ParticipantError::Device`]: the device asked for cannot be used, or it gives other bits than it should. Where any would
+/// do, one that gives other bits is not passed over in silence: whoever owns it wants to know.
+pub async fn try_device(options: &Options) -> Result<DeviceInfo, ParticipantError> {
+    let Options { device, simd, .. } = *options;
+    let tried = tokio::task::spawn_blocking(move || self_test(device, simd));
+    let found = tried.await.expect("a self-test does not panic").map_err(ParticipantError::Device)?;
+    let SelfTest { device, passed_over, checks } = found;
+    if let Some(error @ DeviceError::Differs { .. }) = passed_over {
+        return Err(ParticipantError::Device(error));
+    }
+    tracing::info!(%device, operators = checks.len(), "the self-test is passed");
+    Ok(device)
+}
+
+/// What a party says that it runs on: the kind of processor and its threads, or the device's name and memory.
+#[must_use]
+pub fn statement(device: &DeviceInfo) -> String {
+    let text = match device {
+        DeviceInfo::Cpu { .. } => format!("CPU: {}, {} threads", processor(), threads()),
+        DeviceInfo::Cuda { name, memory, driver, .. } => {
+            format!("{name}, {} GiB, CUDA {driver}", (memory + (1 << 29)) >> 30)
+        }
+    };
+    text.chars().filter(|letter| !letter.is_control()).take(MAX_DEVICE_CHARS).collect()
+}
+
+/// What the operating system says of this machine's processor.
+#[must_use]
+pub fn processor() -> String {
+    let listed = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = listed.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    model.map_or(std::env::consts::ARCH, |(_, name)| name.trim()).to_owned()
+}
+
+/// Threads that this machine runs at once.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
 
 /// Bytes of keys and values where nothing is known of the machine.
 const USUAL_CACHE: u64 = 4 << 30;
@@ -21,11 +68,13 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for this machine, as it was when it was first asked for.
+    /// The plan for what runs on such a device, by what this machine had to give when it was first asked for, or by the
+    /// device's own memory where that is less: a model that finds no room there runs on the CPU.
     #[must_use]
-    pub fn of_this_machine() -> Self {
-        static PLAN: OnceLock<MemoryPlan> = OnceLock::new();
-        *PLAN.get_or_init(|| Self::of(available(Path::new("/"))))
+    pub fn for_device(choice: DeviceChoice) -> Self {
+        static MACHINE: OnceLock<Option<u64>> = OnceLock::new();
+        let machine = *MACHINE.get_or_init(|| available(Path::new("/")));
+        Self::of(machine.into_iter().chain(memory_of(choice)).min())
     }
 
     fn of(available: Option<u64>) -> Self {
@@ -41,6 +90,19 @@ impl MemoryPlan {
             cache: bytes / 8,
             ..usual
         })
+    }
+}
+
+/// The memory of the CUDA device that would be chosen.
+fn memory_of(choice: DeviceChoice) -> Option<u64> {
+    let wanted = match choice {
+        DeviceChoice::Cpu => return None,
+        DeviceChoice::Auto => 0,
+        DeviceChoice::Cuda(index) => index,
+    };
+    match devices().ok()?.get(wanted)? {
+        DeviceInfo::Cuda { memory, .. } => Some(*memory),
+        DeviceInfo::Cpu { .. } => None,
     }
 }
 
@@ -81,6 +143,7 @@ fn read(folder: &Path, file: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gainsay_engine::Simd;
     use std::path::PathBuf;
 
     /// A folder that looks like a machine.
@@ -132,6 +195,28 @@ mod tests {
             ],
         );
         assert_eq!(available(&machine.0), Some(4_194_304 - 1_000_000));
+    }
+
+    #[test]
+    fn a_statement_is_one_that_a_coordinator_takes() {
+        let cuda = |name: String| DeviceInfo::Cuda {
+            index: 1,
+            name,
+            memory: 150_754_820_096,
+            capability: (9, 0),
+            driver: "13.0".to_owned(),
+        };
+        assert_eq!(statement(&cuda("NVIDIA H200".to_owned())), "NVIDIA H200, 140 GiB, CUDA 13.0");
+        assert_eq!(statement(&cuda("x\n".repeat(500))), "x".repeat(MAX_DEVICE_CHARS));
+        assert!(statement(&DeviceInfo::Cpu { simd: Simd::Portable }).starts_with("CPU: "));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_is_not_there_is_an_error_and_any_will_do_for_auto() {
+        let on = |device| Options { device, ..Options::default() };
+        assert!(try_device(&on(DeviceChoice::Auto)).await.is_ok());
+        let error = try_device(&on(DeviceChoice::Cuda(1000))).await.unwrap_err();
+        assert!(matches!(&error, ParticipantError::Device(_)) && !error.is_transient(), "{error}");
     }
 
     #[test]

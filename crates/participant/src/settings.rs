@@ -3,7 +3,7 @@
 use crate::identity::Names;
 use crate::models::StoreOptions;
 use clap::Args;
-use gainsay_engine::Options;
+use gainsay_engine::{DeviceChoice, Options};
 use gainsay_startup::{Layers, LogConfig, LogFormat, Settings, SettingsArguments, SettingsError, Visitor};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -33,16 +33,19 @@ impl PartyConfig {
         name: impl Into<String>,
         home: impl Into<PathBuf>,
     ) -> Self {
-        let (name, home) = (name.into(), home.into());
+        Self::on(DeviceChoice::Auto, role, (coordinator.into(), name.into()), home.into())
+    }
+
+    fn on(device: DeviceChoice, role: &str, (coordinator, name): (String, String), home: PathBuf) -> Self {
         Self {
-            coordinator: coordinator.into(),
+            coordinator,
             names: Names {
                 key_file: home.join(format!("{role}.key")),
                 owner_name: format!("{name}'s owner"),
                 owner_key_file: home.join("owner.key"),
                 name,
             },
-            models: StoreOptions::new(home.join("cache")),
+            models: StoreOptions::new(home.join("cache"), device),
             look_every: Duration::from_secs(5),
             status_file: None,
         }
@@ -76,6 +79,10 @@ pub struct PartyArguments {
     /// Folder for weights, which several parties may share. [env: GAINSAY_CACHE] [default: HOME/cache]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Where models run: auto (the first CUDA device, else the CPU), cpu, cuda:0, cuda:1 and so on. [env: GAINSAY_DEVICE]
+    /// [default: auto]
+    #[arg(long)]
+    device: Option<DeviceChoice>,
     /// Threads; 0 for as many as the machine has. [env: GAINSAY_THREADS] [default: 0]
     #[arg(long)]
     threads: Option<usize>,
@@ -109,6 +116,7 @@ impl PartyArguments {
             .flag("owner_name", self.owner_name)
             .flag("owner_key", path(self.owner_key))
             .flag("cache", path(self.cache))
+            .flag("device", self.device)
             .flag("threads", self.threads)
             .flag("memory_mib", self.memory_mib)
             .flag("models_mib", self.models_mib)
@@ -128,6 +136,7 @@ pub struct PartySettings {
     owner_key: Option<PathBuf>,
     cache: Option<PathBuf>,
     cache_mib: u64,
+    device: DeviceChoice,
     threads: usize,
     memory_mib: u64,
     models_mib: u64,
@@ -151,6 +160,7 @@ impl PartySettings {
             owner_key: None,
             cache: None,
             cache_mib: StoreOptions::DEFAULT_CACHE_BYTES >> 20,
+            device: DeviceChoice::Auto,
             threads: 0,
             memory_mib: 0,
             models_mib: 0,
@@ -169,7 +179,7 @@ impl PartySettings {
     /// What the party is told by them.
     #[must_use]
     pub fn into_config(self) -> PartyConfig {
-        let usual = PartyConfig::new(self.role, self.coordinator, self.name, self.home);
+        let usual = PartyConfig::on(self.device, self.role, (self.coordinator, self.name), self.home);
         let planned = usual.models;
         let models = bytes_or(self.models_mib, planned.memory);
         let job = bytes_or(self.memory_mib, planned.engine.memory);
@@ -183,7 +193,7 @@ impl PartySettings {
             models: StoreOptions {
                 cache_dir: self.cache.unwrap_or(planned.cache_dir),
                 cache_bytes: self.cache_mib.saturating_mul(1 << 20),
-                engine: Options { threads: self.threads, weights: models, memory: job, ..Options::default() },
+                engine: Options { threads: self.threads, weights: models, memory: job, ..planned.engine },
                 memory: models,
             },
             look_every: Duration::from_millis(self.look_every_ms.get()),
@@ -209,6 +219,7 @@ impl Settings for PartySettings {
         visitor.optional_path("owner_key", &mut self.owner_key);
         visitor.optional_path("cache", &mut self.cache);
         visitor.value("cache_mib", &mut self.cache_mib);
+        visitor.value("device", &mut self.device);
         visitor.value("threads", &mut self.threads);
         visitor.value("memory_mib", &mut self.memory_mib);
         visitor.value("models_mib", &mut self.models_mib);
@@ -225,7 +236,7 @@ mod tests {
 
     #[test]
     fn memory_is_planned_by_the_machine_and_what_is_set_wins() {
-        let plan = MemoryPlan::of_this_machine();
+        let plan = MemoryPlan::for_device(DeviceChoice::Auto);
         let of = |memory_mib, models_mib| {
             let set = PartySettings { memory_mib, models_mib, ..PartySettings::new("worker") };
             let StoreOptions { engine, memory, .. } = set.into_config().models;

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::result::{self, mem_pool};
-use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::{
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
+    CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT as MULTIPROCESSORS,
+};
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST_SHARED;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD as RELEASE_THRESHOLD;
 use candle_core::cuda_backend::cudarc::driver::sys::{CUmemoryPool, CUresult, cuDriverGetVersion};
@@ -59,25 +63,29 @@ fn count() -> std::result::Result<usize, DeviceError> {
 /// What an error of the driver says. The driver itself may not be there to ask.
 fn reason(error: DriverError) -> String {
     match error.error_string() {
+        // What a program was linked with where there was no driver answers so.
+        _ if error.0 == CUresult::CUDA_ERROR_STUB_LIBRARY => "there is none on this machine".to_owned(),
         Ok(text) => text.to_string_lossy().into_owned(),
         Err(_) => format!("{:?}", error.0),
     }
 }
 
+/// What a device is, as can be told without opening it.
 fn describe(index: usize) -> std::result::Result<DeviceInfo, DeviceError> {
-    let unusable = |error| DeviceError::Unusable { index, reason: reason(error) };
-    let context = CudaContext::new(index).map_err(unusable)?;
-    let (major, minor) = context.compute_capability().map_err(unusable)?;
-    let mut version = 0;
-    // SAFETY: the driver writes one integer to where it is told to.
-    unsafe { cuDriverGetVersion(&raw mut version) }.result().map_err(unusable)?;
-    Ok(DeviceInfo::Cuda {
-        index,
-        name: context.name().map_err(unusable)?,
-        memory: context.total_mem().map_err(unusable)? as u64,
-        capability: (major.unsigned_abs(), minor.unsigned_abs()),
-        driver: format!("{}.{}", version / 1000, version % 1000 / 10),
-    })
+    let told = || {
+        let device = result::device::get(i32::try_from(index).unwrap_or(i32::MAX))?;
+        // SAFETY: the device is one that the driver has just named.
+        let attribute = |which| unsafe { result::device::get_attribute(device, which) };
+        let capability = (attribute(MAJOR)?.unsigned_abs(), attribute(MINOR)?.unsigned_abs());
+        // SAFETY: as above.
+        let memory = unsafe { result::device::total_mem(device) }? as u64;
+        let mut version = 0;
+        // SAFETY: the driver writes one integer to where it is told to.
+        unsafe { cuDriverGetVersion(&raw mut version) }.result()?;
+        let driver = format!("{}.{}", version / 1000, version % 1000 / 10);
+        Ok(DeviceInfo::Cuda { index, name: result::device::get_name(device)?, memory, capability, driver })
+    };
+    told().map_err(|error| DeviceError::Unusable { index, reason: reason(error) })
 }
 
 impl Device {

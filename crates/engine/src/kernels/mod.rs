@@ -3,7 +3,7 @@
 //! [`Kernels`] chooses once, when a model is loaded, what all its operators run on. [`portable`] calls
 //! `arithmetic`'s own functions; [`linear`], [`attention`], [`causal`], [`rows`] and [`each`] are written over
 //! [`lanes::Lanes`] and compiled for [`avx2`] and [`avx512`]; [`int8`] besides over the instructions that multiply bytes. All give the same bytes, and
-//! [`golden`] tries that on the machine at hand before a model is served. Outputs obey the storing rule. Kernels divide
+//! `self_test` tries that on the machine at hand before a model is served. Outputs obey the storing rule. Kernels divide
 //! their work over the rayon pool that they are called in; no bit depends on how.
 
 pub(crate) mod answer;
@@ -19,7 +19,6 @@ mod each;
 mod elementwise;
 mod finish;
 mod float_environment;
-mod golden;
 mod int8;
 mod lanes;
 mod linear;
@@ -41,7 +40,6 @@ pub(crate) use causal::CausalRows;
 pub(crate) use each::{Binary, Rotation, Unary};
 pub(crate) use finish::Then;
 pub use float_environment::float_environment_is_default;
-pub(crate) use golden::checked_kernels;
 pub(crate) use int8::{Int8Matrix, Int8Weights, Levels, Quantization};
 pub(crate) use pack::Elements;
 

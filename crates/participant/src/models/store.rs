@@ -8,7 +8,7 @@ use crate::machine::MemoryPlan;
 use gainsay_api::client::Client;
 use gainsay_api::client::blobs::{BlobCache, Hold, Wanted, hash_file};
 use gainsay_commitment::{Canonical, ModelId, TensorCommitment};
-use gainsay_engine::{LoadError, Options};
+use gainsay_engine::{DeviceChoice, LoadError, Options};
 use gainsay_program::{Manifest, ValidatedModel};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,14 +31,14 @@ impl StoreOptions {
     /// Bytes on disk where nothing else is said.
     pub const DEFAULT_CACHE_BYTES: u64 = 100 << 30;
 
-    /// Weights in this folder, and as much memory as is planned on this machine.
+    /// Weights in this folder, run on such a device, with as much memory as is planned for that.
     #[must_use]
-    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
-        let MemoryPlan { models, job, .. } = MemoryPlan::of_this_machine();
+    pub fn new(cache_dir: impl Into<PathBuf>, device: DeviceChoice) -> Self {
+        let MemoryPlan { models, job, .. } = MemoryPlan::for_device(device);
         Self {
             cache_dir: cache_dir.into(),
             cache_bytes: Self::DEFAULT_CACHE_BYTES,
-            engine: Options { memory: job, weights: models, ..Options::default() },
+            engine: Options { memory: job, weights: models, device, ..Options::default() },
             memory: models,
         }
     }
@@ -72,7 +72,7 @@ impl ModelStore {
     #[must_use]
     pub fn new(client: Client, options: &StoreOptions) -> Self {
         tracing::info!(
-            available_mib = MemoryPlan::of_this_machine().available.map(|bytes| bytes >> 20),
+            available_mib = MemoryPlan::for_device(options.engine.device).available.map(|bytes| bytes >> 20),
             models_mib = options.memory >> 20,
             memory_mib = options.engine.memory >> 20,
             "memory for all models together, and for the layers of one job"
