@@ -3,7 +3,7 @@
 use gainsay_api::accounts::Deposit;
 use gainsay_api::client::{Client, keys};
 use gainsay_challenger::Mode;
-use gainsay_engine::Options;
+use gainsay_engine::{DeviceChoice, Options};
 use gainsay_participant::settings::PartyConfig;
 use gainsay_testkit::{OPERATOR_TOKEN, TestCoordinator, TestSubmitter};
 use gainsay_worker::Summary;
@@ -49,8 +49,10 @@ impl Stage {
         name: &str,
         tell: impl FnOnce(&mut gainsay_worker::Config),
     ) -> Running<Summary> {
+        // A driver is looked for once: what emulates one has to be there before.
+        let device = worker_device();
         let mut config = gainsay_worker::Config::new(self.coordinator.url(), name, self.home(name));
-        hurry(&mut config.party);
+        hurry(&mut config.party, device);
         config.lease_wait = Duration::from_millis(500);
         tell(&mut config);
         let (sender, progress) = watch::channel(Summary::default());
@@ -63,7 +65,7 @@ impl Stage {
 
     pub(crate) fn challenger(&self, name: &str, mode: Mode) -> Running<gainsay_challenger::Summary> {
         let mut config = gainsay_challenger::Config::new(self.coordinator.url(), name, self.home(name));
-        hurry(&mut config.party);
+        hurry(&mut config.party, DeviceChoice::Cpu);
         config.list_every = Duration::from_millis(200);
         config.mode = mode;
         let (sender, progress) = watch::channel(gainsay_challenger::Summary::default());
@@ -75,8 +77,16 @@ impl Stage {
     }
 }
 
-fn hurry(party: &mut PartyConfig) {
-    party.models.engine = Options { threads: 1, ..Options::default() };
+/// Where workers run their models; challengers, who have to find the same bits, run them on the CPU. A device of CUDA is
+/// emulated.
+fn worker_device() -> DeviceChoice {
+    let Ok(device) = std::env::var("GAINSAY_TEST_WORKER_DEVICE") else { return DeviceChoice::Auto };
+    gainsay_cuda_emulator::install();
+    device.parse().unwrap()
+}
+
+fn hurry(party: &mut PartyConfig, device: DeviceChoice) {
+    party.models.engine = Options { threads: 1, device, ..Options::default() };
     party.look_every = Duration::from_millis(200);
 }
 

@@ -65,7 +65,12 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         toolkit.with(cargo(["clippy"]).args(all).args(["--", "-D", "warnings"])),
     )?;
     let tests = ["test", "--workspace", "--locked", &features, "--test", "cuda", "--test", "gpu_check"];
-    step("the engine on an emulated driver", toolkit.with(&mut cargo(tests)))
+    step("the engine on an emulated driver", toolkit.with(&mut cargo(tests)))?;
+    let tests =
+        ["test", "--workspace", "--locked", &features, "--test", "end_to_end", "--test", "generations"];
+    let mut tests = cargo(tests);
+    tests.env("GAINSAY_TEST_WORKER_DEVICE", "cuda:0");
+    step("workers on an emulated driver, challenged from the CPU", toolkit.with(&mut tests))
 }
 
 /// Compiles every kernel for real and looks at what came of it.
