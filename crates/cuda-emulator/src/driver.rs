@@ -32,7 +32,7 @@ pub fn libraries() -> &'static Path {
 #[derive(Debug)]
 pub struct Driver {
     limit: unsafe extern "C" fn(u64),
-    usage: unsafe extern "C" fn(*mut [u64; 4]),
+    usage: unsafe extern "C" fn(*mut [u64; 5]),
 }
 
 /// What the emulated device has done and holds.
@@ -42,10 +42,12 @@ pub struct Usage {
     pub bytes: u64,
     /// Bytes that the device has.
     pub limit: u64,
-    /// Kernels launched since the start.
+    /// Kernels and graphs launched, and kernels captured, since the start.
     pub launches: u64,
     /// How often a host has waited for the device since the start.
     pub waits: u64,
+    /// Graphs launched since the start.
+    pub graphs: u64,
 }
 
 impl Driver {
@@ -57,11 +59,11 @@ impl Driver {
 
     /// What the device has done and holds.
     pub fn usage(&self) -> Usage {
-        let mut words = [0; 4];
-        // SAFETY: the library stays loaded, and writes four numbers.
+        let mut words = [0; 5];
+        // SAFETY: the library stays loaded, and writes five numbers.
         unsafe { (self.usage)(&raw mut words) };
-        let [bytes, limit, launches, waits] = words;
-        Usage { bytes, limit, launches, waits }
+        let [bytes, limit, launches, waits, graphs] = words;
+        Usage { bytes, limit, launches, waits, graphs }
     }
 }
 
@@ -84,7 +86,7 @@ pub fn install() -> Option<&'static Driver> {
                     cuda,
                     c"emulated_device_limit",
                 )),
-                usage: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut [u64; 4])>(symbol(
+                usage: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut [u64; 5])>(symbol(
                     cuda,
                     c"emulated_device_usage",
                 )),

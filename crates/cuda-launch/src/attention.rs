@@ -224,15 +224,22 @@ impl Plan {
         let segments = starts.windows(2).map(|ends| (ends[0], ends[1] - ends[0]));
         let segments =
             segments.map(|(row, rows)| Segment { row, rows, first: 0, pages: row }).collect::<Vec<_>>();
-        Self::new(heads, false, &segments, room)
+        Self::new((heads, false), &segments, 0, room)
     }
 
     /// Every row attends to itself and to the rows before it in its sequence.
     pub fn causal(heads: Heads, segments: &[Segment], room: Room) -> Self {
-        Self::new(heads, true, segments, room)
+        Self::new((heads, true), segments, 0, room)
     }
 
-    fn new(heads: Heads, causal: bool, segments: &[Segment], room: Room) -> Self {
+    /// As [`Plan::causal`], with launches that are the same for all segments of these rows in sequences of up to `keys`
+    /// tokens; only the words differ.
+    pub fn causal_within(heads: Heads, segments: &[Segment], keys: u32, room: Room) -> Self {
+        Self::new((heads, true), segments, keys, room)
+    }
+
+    /// Launches have room for `keys` keys, or for more where there are more.
+    fn new((heads, causal): (Heads, bool), segments: &[Segment], keys: u32, room: Room) -> Self {
         let mut plan = Self { heads, causal, words: Vec::new(), portions: Vec::new(), scratch_bytes: 0 };
         for few in [false, true] {
             let tile = if few { FEW } else { MANY };
@@ -241,7 +248,9 @@ impl Plan {
             let mut rest = &items[..];
             while !rest.is_empty() {
                 let first = (plan.words.len() as u64 / Item::WORDS) as u32;
-                let portion = cut(heads, rest, few, first, room);
+                let largest: Vec<Item> =
+                    rest.iter().map(|item| Item { keys: item.keys.max(keys), ..*item }).collect();
+                let portion = cut(heads, &largest, few, first, room);
                 let (these, after) = rest.split_at(portion.items as usize);
                 let mut place = 0;
                 for item in these {

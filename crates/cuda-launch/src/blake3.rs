@@ -102,6 +102,26 @@ pub const fn tail_bytes(bytes: u64) -> u64 {
 pub fn hash(runs: &[Run], words: At<u64>, out: At<u32>) -> Option<Launch> {
     let groups = runs.iter().map(Run::groups).max()?;
     debug_assert!(groups <= MOST_GROUPS, "a run is no longer than MOST_BYTES");
-    let shape = Shape::grid([runs.len() as u32, groups as u32, 1], GROUP as u32);
-    Some(launch!("blake3_runs", shape, words, out))
+    Some(of_shape((runs.len() as u32, groups), words, out))
+}
+
+/// As [`hash`], for so many runs, at least one, of at most so many bytes each: the same launch whatever they are.
+pub fn hash_within((runs, bytes): (u32, u64), words: At<u64>, out: At<u32>) -> Launch {
+    // The chunk in the tail may be the last of a group.
+    let groups = bytes.div_ceil(CHUNK_BYTES).div_ceil(GROUP) + 1;
+    debug_assert!(groups <= MOST_GROUPS, "a run is no longer than MOST_BYTES");
+    of_shape((runs, groups), words, out)
+}
+
+fn of_shape((runs, groups): (u32, u64), words: At<u64>, out: At<u32>) -> Launch {
+    launch!("blake3_runs", Shape::grid([runs, groups as u32, 1], GROUP as u32), words, out)
+}
+
+/// The most chaining values that so many bytes give, wherever in a tensor they are.
+pub const fn most_values(bytes: u64) -> u64 {
+    // With the tail they complete that many chunks at most; of the first and of the last group there may be a value for each
+    // height.
+    let chunks = bytes.div_ceil(CHUNK_BYTES);
+    let (within, groups) = (2 * (HEIGHT as u64 + 1), chunks / GROUP);
+    if chunks < within { chunks } else { within + groups }
 }

@@ -276,7 +276,19 @@ impl<'a> Batch<'a> {
 }
 
 #[cfg(feature = "cuda")]
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    /// The same batch, by a sheet that lies elsewhere.
+    pub(crate) fn staged_as(&self, staged: crate::cuda::Staged) -> Self {
+        Self {
+            ids: self.ids.clone(),
+            positions: self.positions.clone(),
+            answers: self.answers,
+            segments: self.segments.clone(),
+            parts: self.parts.clone(),
+            staged: staged.into(),
+        }
+    }
+
     /// Copies to a device what operators there need to know. The caches have grown to hold the batch.
     ///
     /// # Errors

@@ -19,6 +19,11 @@ pub(crate) trait Observer {
     fn op(&mut self, batch: &Batch<'_>, layer: u32, op: usize, output: &[u8]);
     /// The output of a layer, watched or not. The run goes on if this says so.
     fn layer(&mut self, batch: &Batch<'_>, layer: u32, output: &Tensor) -> candle_core::Result<Next>;
+    /// What takes the results of a step as a whole, where nothing else is to be seen.
+    #[cfg(feature = "cuda")]
+    fn steps(&mut self) -> Option<&mut dyn crate::cuda::StepRecorder> {
+        None
+    }
 }
 
 /// Whether a run goes on.
@@ -37,6 +42,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) plans: &'a [LayerPlan],
     pub(crate) layout: &'a KvLayout,
+    #[cfg(feature = "cuda")]
+    pub(crate) graphs: &'a crate::cuda::Graphs,
 }
 
 /// Where a step runs.
@@ -60,7 +67,23 @@ impl Executor<'_> {
                 caches[segment.cache].grow(segment.first + segment.rows.len())?;
             }
         }
+        #[cfg(feature = "cuda")]
+        if let (Machine::Cuda(device), Some(recorder)) = (self.machine, observer.steps())
+            && self.graphs.step(self, device, (batch, caches), recorder)?
+        {
+            return Ok(());
+        }
         self.machine.stage(batch, caches)?;
+        self.layers(batch, caches, observer)
+    }
+
+    /// Runs a batch that is staged through the layers.
+    pub(crate) fn layers(
+        &self,
+        batch: &Batch<'_>,
+        caches: &mut [KvCache],
+        observer: &mut impl Observer,
+    ) -> Result<(), RunError> {
         let mut input: Option<Value> = None;
         for (layer, plan) in (0..).zip(self.plans) {
             let place = Place { batch, layer, input: input.as_ref() };
@@ -171,7 +194,7 @@ impl Executor<'_> {
     fn job_column(&self, batch: &Batch<'_>, field: JobField) -> candle_core::Result<Tensor> {
         #[cfg(feature = "cuda")]
         if matches!(self.machine, Machine::Cuda(_)) {
-            return batch.staged().map(|staged| staged.column(field));
+            return batch.staged()?.column(field);
         }
         match field {
             JobField::Ids => from_indices(batch.ids()),

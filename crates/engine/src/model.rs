@@ -32,6 +32,8 @@ struct Inner {
     machine: Machine,
     pool: ThreadPool,
     memory: u64,
+    #[cfg(feature = "cuda")]
+    graphs: crate::cuda::Graphs,
 }
 
 impl std::fmt::Debug for Model {
@@ -89,7 +91,17 @@ impl Model {
             pool.install(|| Chosen::for_weights(weight_bytes(&model), options.device, options.simd))?;
         let plans = pool.install(|| plan_layers(&model, &read, &machine))?;
         let (incremental, kv_type) = (is_incremental(&model), kv_type(&model));
-        let inner = Inner { model, plans, incremental, kv_type, machine, pool, memory: options.memory };
+        let inner = Inner {
+            #[cfg(feature = "cuda")]
+            graphs: crate::cuda::Graphs::new(&plans.layers),
+            model,
+            plans,
+            incremental,
+            kv_type,
+            machine,
+            pool,
+            memory: options.memory,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -332,7 +344,14 @@ impl Model {
     ) -> Result<R, RunError> {
         let inner = &*self.0;
         let Plans { layers: plans, layout } = &inner.plans;
-        let executor = Executor { model: &inner.model, machine: &inner.machine, plans, layout };
+        let executor = Executor {
+            model: &inner.model,
+            machine: &inner.machine,
+            plans,
+            layout,
+            #[cfg(feature = "cuda")]
+            graphs: &inner.graphs,
+        };
         catch_unwind(AssertUnwindSafe(|| inner.pool.install(|| work(executor))))
             .unwrap_or_else(|payload| Err(RunError::panicked(&*payload)))
     }

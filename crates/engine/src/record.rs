@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use gainsay_commitment::{TensorCommitment, TensorHasher};
+#[cfg(feature = "cuda")]
+use gainsay_cuda_launch::At;
 use gainsay_program::{JobInput, RowSpace, ValidatedModel};
 use rayon::prelude::*;
 
@@ -87,6 +89,15 @@ impl JobRecord {
             Machine::Cuda(device) => Hashers::Device(crate::cuda::LayerHashers::new(device, layers)),
         };
         Self { hashers, output: Vec::new() }
+    }
+
+    /// What a device knows of the commitments, if one does.
+    #[cfg(feature = "cuda")]
+    fn on_device(&mut self) -> Option<&mut crate::cuda::LayerHashers> {
+        match &mut self.hashers {
+            Hashers::Device(hashers) => Some(hashers),
+            Hashers::Host(_) => None,
+        }
     }
 
     /// The last layer's output so far.
@@ -173,6 +184,35 @@ impl<'a> ClaimRecorder<'a> {
 }
 
 #[cfg(feature = "cuda")]
+impl crate::cuda::StepRecorder for ClaimRecorder<'_> {
+    fn hashes(&self) -> bool {
+        self.hashes
+    }
+
+    fn runs(&mut self, batch: &Batch<'_>, layers: &[At<u8>]) -> Result<crate::cuda::BatchRuns> {
+        let mut runs = crate::cuda::BatchRuns::default();
+        let layers = if self.hashes { layers } else { &[] };
+        for (layer, &at) in layers.iter().enumerate() {
+            let jobs = self.work(batch, layer as u32);
+            let jobs = jobs.filter_map(|(job, record, bytes)| Some((job, record.on_device()?, bytes)));
+            runs.layer(layer, at, jobs)?;
+        }
+        Ok(runs)
+    }
+
+    fn take(
+        &mut self,
+        batch: &Batch<'_>,
+        (runs, values): (crate::cuda::BatchRuns, &[u32]),
+        output: &[u8],
+    ) -> Result<()> {
+        runs.hand_out(values, &mut self.jobs, JobRecord::on_device)?;
+        self.record(batch, self.model.layer_count() - 1, output);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "cuda")]
 impl ClaimRecorder<'_> {
     /// Has a device hash what lies there. After the last layer waits for the batch, and keeps hashes and answer.
     fn record_on(
@@ -188,10 +228,7 @@ impl ClaimRecorder<'_> {
                 None => crate::cuda::BatchHashes::new(device, self.values(batch))?,
             };
             let jobs = self.work(batch, layer);
-            let jobs = jobs.filter_map(|(job, record, bytes)| match &mut record.hashers {
-                Hashers::Device(hashers) => Some((job, hashers, bytes)),
-                Hashers::Host(_) => None,
-            });
+            let jobs = jobs.filter_map(|(job, record, bytes)| Some((job, record.on_device()?, bytes)));
             hashing.layer(layer as usize, output.clone(), jobs)?;
             self.hashing = Some(hashing);
         }
@@ -199,10 +236,7 @@ impl ClaimRecorder<'_> {
             return Ok(());
         }
         if let Some(hashing) = self.hashing.take() {
-            hashing.finish(&mut self.jobs, |record| match &mut record.hashers {
-                Hashers::Device(hashers) => Some(hashers),
-                Hashers::Host(_) => None,
-            })?;
+            hashing.finish(&mut self.jobs, JobRecord::on_device)?;
         }
         read_bytes(output, |output| self.record(batch, layer, output))
     }
@@ -237,6 +271,11 @@ impl Observer for ClaimRecorder<'_> {
         }
         read_bytes(output, |output| self.record(batch, layer, output))?;
         Ok(Next::Layer)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn steps(&mut self) -> Option<&mut dyn crate::cuda::StepRecorder> {
+        Some(self)
     }
 }
 

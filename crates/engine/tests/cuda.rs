@@ -169,6 +169,67 @@ fn generations_are_those_of_the_cpu() {
     }
 }
 
+/// Steps of decoding are launched as graphs where they are like earlier ones: with any number of rows, while answers grow
+/// over the ends of pages, and while others come and go.
+#[test]
+fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
+    let (_turn, driver) = driver();
+    let small =
+        [KvDtype::Bf16, KvDtype::F32].map(|kv_dtype| Decoder { kv_dtype, ..Decoder::small() }.build());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    let int8 = lowered(&folder.join("llama3"), ArithmeticProfile::ExactInt8V1);
+    for (model, weights) in small.into_iter().chain([int8]) {
+        let [cuda, cpu] = both(&model, &weights);
+        let name = &model.manifest().name;
+        let mut all = requests(60);
+        all.extend(requests(60));
+        for (request, (len, answer)) in
+            all.iter_mut().zip([(125, 9), (3, 12), (120, 20), (1, 5), (60, 2), (127, 7)])
+        {
+            request.prompt = (0..len).map(|at| (at * 7 + len) % 60).collect();
+            request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(answer) };
+        }
+        let before = driver.map(Driver::usage);
+        assert_eq!(generate(&cuda, &all, None), generate(&cpu, &all, None), "{name}");
+        // A second run finds graphs that were made in the first, and the pages of others.
+        assert_eq!(generate(&cuda, &all[1..], None), generate(&cpu, &all[1..], None), "{name}");
+        if let (Some(driver), Some(before)) = (driver, before) {
+            let graphs = driver.usage().graphs - before.graphs;
+            assert!(graphs > 10, "{graphs} steps were graphs");
+        }
+    }
+}
+
+#[test]
+fn a_step_that_is_a_graph_is_one_launch() {
+    let (_turn, Some(driver)) = driver() else { return };
+    let (model, weights) = Decoder::small().build();
+    let [cuda, _] = both(&model, &weights);
+    let mut runner = Runner::new(cuda, RunnerOptions::default());
+    let mut request = requests(60).remove(0);
+    request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(8) };
+    runner.join(0, Work::Generate { request, stop: Box::new(|_| false) }).unwrap();
+    let mut steps = Vec::new();
+    while !runner.is_empty() {
+        let before = driver.usage();
+        runner.step().unwrap();
+        let after = driver.usage();
+        steps.push((after.launches - before.launches, after.waits - before.waits));
+    }
+    println!("launches and waits by step: {steps:?}");
+    assert!(steps[1].0 > 20, "the second step is the first of its kind: {steps:?}");
+    assert!(steps[3..7].iter().all(|&step| step == (1, 1)), "{steps:?}");
+}
+
+/// The model of a family's fixture.
+fn lowered(family: &Path, arithmetic: ArithmeticProfile) -> (Arc<ValidatedModel>, Weights) {
+    let files = LanguageFiles::load(|name| Ok::<_, Infallible>(std::fs::read(family.join(name)).ok()));
+    let options = LowerOptions { int8_group: 8, ..LowerOptions::new("small", arithmetic) };
+    let lowered = lower_language(&files.unwrap(), &options).unwrap();
+    let weights = lowered.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
+    (Arc::new(lowered.manifest.validate().unwrap()), weights)
+}
+
 /// Whatever a family asks of the program: its linear maps, norms and rotations, with 16-bit keys, and in int8.
 #[test]
 fn every_family_is_that_of_the_cpu() {
@@ -177,13 +238,9 @@ fn every_family_is_that_of_the_cpu() {
     let families = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut seen = 0;
     for family in families.filter(|path| path.is_dir()) {
-        let files = LanguageFiles::load(|name| Ok::<_, Infallible>(std::fs::read(family.join(name)).ok()));
-        let files = files.unwrap();
         for arithmetic in ArithmeticProfile::ALL {
-            let options = LowerOptions { int8_group: 8, ..LowerOptions::new("small", arithmetic) };
-            let lowered = lower_language(&files, &options).unwrap();
-            let weights = lowered.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
-            let [cuda, cpu] = both(&Arc::new(lowered.manifest.validate().unwrap()), &weights);
+            let (model, weights) = lowered(&family, arithmetic);
+            let [cuda, cpu] = both(&model, &weights);
             let sampling =
                 Sampling { temperature: 0.8, seed: 3, presence_penalty: 0.5, ..Sampling::default() };
             let job = JobInput::generation(&[5, 6, 7, 8, 9], &[10, 11], sampling).unwrap();

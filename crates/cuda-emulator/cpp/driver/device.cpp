@@ -93,6 +93,16 @@ bool retire(Address at) {
     return true;
 }
 
+void forget(Address at) {
+    auto found = state().arrays.find(at);
+    if (found != state().arrays.end()) std::memset(reinterpret_cast<void *>(at), UNWRITTEN, found->second.bytes);
+}
+
+Graph::~Graph() {
+    for (Address at : not_given_back) retire(at);
+    for (Address at : arrays) release(at);
+}
+
 void release(Address at) {
     auto found = state().arrays.find(at);
     check(at, found->second, "unknown");
@@ -167,6 +177,10 @@ bool destroy_stream(void *handle) {
 }
 
 void give(const StreamAt &to, Work work) {
+    if (to->capturing) {
+        to->capturing->works.push_back(std::move(work));
+        return;
+    }
     to->waiting.push_back(std::move(work));
     to->given++;
 }

@@ -10,6 +10,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <vector>
 
 namespace device {
 
@@ -30,6 +32,8 @@ void limit(uint64_t bytes);
 Address allocate(uint64_t bytes);
 // From here on the array is nobody's to name, but what was launched before may still use it.
 bool retire(Address array);
+// Makes what an array holds mean nothing.
+void forget(Address array);
 // Gives a retired array back. Ends the process where a kernel has written beside it.
 void release(Address array);
 // Whether the bytes lie within one array that has not been retired.
@@ -47,8 +51,19 @@ bool is_pinned(const void *at);
 
 using Work = std::function<void()>;
 
+// What was captured from a stream, to be done as often as it is launched. Arrays that were allocated in it are its own.
+struct Graph {
+    std::vector<Work> works;
+    std::vector<Address> arrays;
+    std::set<Address> not_given_back;
+    ~Graph();
+};
+using GraphAt = std::shared_ptr<Graph>;
+
 struct Stream {
     std::deque<Work> waiting;
+    // Where it is captured: what is given to it goes there.
+    GraphAt capturing;
     // How much was given to the stream, and how much of it is done.
     uint64_t given = 0, done = 0;
 };

@@ -32,6 +32,8 @@ enum Result {
     NOT_FOUND = 500,
     NOT_READY = 600,
     ILLEGAL_ADDRESS = 700,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_UNMATCHED = 903,
 };
 
 constexpr unsigned POINTER = 64;
@@ -50,7 +52,7 @@ struct Event {
 };
 
 struct Counts {
-    uint64_t launches, waits;
+    uint64_t launches, waits, graphs;
 };
 Counts counts;
 
@@ -65,6 +67,12 @@ int refuse(Result result, const char *what, const char *name = "") {
 }
 
 bool in_context() { return current_context != nullptr; }
+
+// Whether a stream is captured, where what was asked for is done at once or not at all.
+bool refuses_capture(const device::StreamAt &stream, const char *what) {
+    if (stream->capturing) refuse(CAPTURE_UNSUPPORTED, "a stream is captured that is asked for", what);
+    return stream->capturing != nullptr;
+}
 
 // Waits of the host, not those of one stream for another.
 void wait(const device::StreamAt &stream) {
@@ -83,7 +91,8 @@ void run(const Function &function, const unsigned (&grid)[3], const unsigned (&b
             std::abort();
         }
     }
-    if (emulator_launch(name, grid, block, shared, arguments.data(), seed) != 0) std::abort();
+    // What is replayed runs in another order each time.
+    if (emulator_launch(name, grid, block, shared, arguments.data(), seed + counts.graphs * 1000003) != 0) std::abort();
     for (size_t i = 0; i < words.size(); i++)
         if (function.types[i] >= POINTER) device::check_surroundings(words[i], name);
 }
@@ -102,6 +111,7 @@ int to_device(Address to, const void *from, uint64_t bytes, void *handle) {
     if (device::is_pinned(from)) return copy(to, reinterpret_cast<Address>(from), bytes, handle);
     device::StreamAt stream = device::stream(handle);
     if (!stream) return INVALID_HANDLE;
+    if (refuses_capture(stream, "a copy from memory that may be gone")) return CAPTURE_UNSUPPORTED;
     auto *start = static_cast<const unsigned char *>(from);
     device::give(stream, [to, staged = std::vector<unsigned char>(start, start + bytes)] {
         std::memcpy(reinterpret_cast<void *>(to), staged.data(), staged.size());
@@ -113,6 +123,8 @@ int to_host(void *to, Address from, uint64_t bytes, void *handle) {
     if (!in_context()) return INVALID_CONTEXT;
     if (bytes == 0) return SUCCESS;
     if (!device::holds(from, bytes)) return refuse(INVALID_VALUE, "a copy from the device leaves its array");
+    device::StreamAt stream = device::stream(handle);
+    if (stream && !device::is_pinned(to) && refuses_capture(stream, "a copy that is waited for")) return CAPTURE_UNSUPPORTED;
     int result = copy(reinterpret_cast<Address>(to), from, bytes, handle);
     if (result == SUCCESS && !device::is_pinned(to)) wait(device::stream(handle));
     return result;
@@ -140,12 +152,13 @@ DRIVER void emulated_device_limit(uint64_t bytes) {
     device::limit(bytes);
 }
 
-DRIVER void emulated_device_usage(uint64_t out[4]) {
+DRIVER void emulated_device_usage(uint64_t out[5]) {
     Guard guard(device::lock());
     out[0] = device::usage().in_use;
     out[1] = device::usage().total;
     out[2] = counts.launches;
     out[3] = counts.waits;
+    out[4] = counts.graphs;
 }
 
 // ---- Devices and contexts ----
@@ -254,6 +267,7 @@ DRIVER int cuStreamSynchronize(void *handle) {
     Guard guard(device::lock());
     device::StreamAt stream = device::stream(handle);
     if (!stream) return INVALID_HANDLE;
+    if (refuses_capture(stream, "a wait")) return CAPTURE_UNSUPPORTED;
     wait(stream);
     return SUCCESS;
 }
@@ -265,10 +279,66 @@ DRIVER int cuStreamQuery(void *handle) {
     return stream->waiting.empty() ? SUCCESS : NOT_READY;
 }
 
-DRIVER int cuStreamIsCapturing(void *, int *status) {
-    *status = 0;
+DRIVER int cuStreamIsCapturing(void *handle, int *status) {
+    Guard guard(device::lock());
+    device::StreamAt stream = device::stream(handle);
+    if (!stream) return INVALID_HANDLE;
+    *status = stream->capturing ? 1 : 0;
     return SUCCESS;
 }
+
+DRIVER int cuStreamBeginCapture_v2(void *handle, int) {
+    Guard guard(device::lock());
+    device::StreamAt stream = device::stream(handle);
+    if (!stream || reinterpret_cast<uintptr_t>(handle) <= 2) return INVALID_HANDLE;
+    if (refuses_capture(stream, "another capture")) return CAPTURE_UNSUPPORTED;
+    stream->capturing = std::make_shared<device::Graph>();
+    return SUCCESS;
+}
+
+// A graph, and what it is made of when it can be launched, are the same here.
+DRIVER int cuStreamEndCapture(void *handle, void **graph) {
+    Guard guard(device::lock());
+    device::StreamAt stream = device::stream(handle);
+    *graph = nullptr;
+    if (!stream) return INVALID_HANDLE;
+    if (!stream->capturing) return refuse(CAPTURE_UNMATCHED, "no capture ends");
+    *graph = new device::GraphAt(std::move(stream->capturing));
+    stream->capturing = nullptr;
+    return SUCCESS;
+}
+
+DRIVER int cuGraphInstantiateWithFlags(void **out, void *handle, uint64_t flags) {
+    Guard guard(device::lock());
+    auto &graph = *static_cast<device::GraphAt *>(handle);
+    // A driver would refuse the second launch.
+    if (!graph->not_given_back.empty()) return refuse(INVALID_VALUE, "a captured array is not given back in its graph");
+    if (flags != 0) return refuse(INVALID_VALUE, "has no such flags of graphs");
+    *out = new device::GraphAt(graph);
+    return SUCCESS;
+}
+
+DRIVER int cuGraphLaunch(void *handle, void *stream_handle) {
+    Guard guard(device::lock());
+    if (!in_context()) return INVALID_CONTEXT;
+    device::StreamAt stream = device::stream(stream_handle);
+    if (!stream) return INVALID_HANDLE;
+    if (refuses_capture(stream, "a graph within a graph")) return CAPTURE_UNSUPPORTED;
+    counts.launches++;
+    counts.graphs++;
+    device::give(stream, [graph = *static_cast<device::GraphAt *>(handle)] {
+        for (const device::Work &work : graph->works) work();
+    });
+    return SUCCESS;
+}
+
+DRIVER int cuGraphDestroy(void *handle) {
+    Guard guard(device::lock());
+    delete static_cast<device::GraphAt *>(handle);
+    return SUCCESS;
+}
+
+DRIVER int cuGraphExecDestroy(void *handle) { return cuGraphDestroy(handle); }
 
 DRIVER int cuStreamWaitEvent(void *handle, void *event, unsigned) {
     Guard guard(device::lock());
@@ -354,9 +424,17 @@ DRIVER int cuMemAlloc_v2(Address *out, size_t bytes) {
 
 DRIVER int cuMemAllocAsync(Address *out, size_t bytes, void *stream) {
     Guard guard(device::lock());
-    if (!device::stream(stream)) return INVALID_HANDLE;
+    device::StreamAt on = device::stream(stream);
+    if (!on) return INVALID_HANDLE;
     *out = 0;
-    return bytes == 0 ? SUCCESS : cuMemAlloc_v2(out, bytes);
+    if (bytes == 0) return SUCCESS;
+    int result = cuMemAlloc_v2(out, bytes);
+    if (result == SUCCESS && on->capturing) {
+        on->capturing->arrays.push_back(*out);
+        on->capturing->not_given_back.insert(*out);
+        device::give(on, [at = *out] { device::forget(at); });
+    }
+    return result;
 }
 
 DRIVER int cuMemFree_v2(Address at) {
@@ -373,8 +451,11 @@ DRIVER int cuMemFreeAsync(Address at, void *handle) {
     device::StreamAt stream = device::stream(handle);
     if (!stream) return INVALID_HANDLE;
     if (at == 0) return SUCCESS;
+    if (stream->capturing && stream->capturing->not_given_back.erase(at) == 0)
+        return refuse(INVALID_VALUE, "what is given back in a graph was allocated elsewhere");
     if (!device::retire(at)) return refuse(INVALID_VALUE, "what is given back was not allocated");
-    device::give(stream, [at] { device::release(at); });
+    if (stream->capturing) device::give(stream, [at] { device::forget(at); });
+    else device::give(stream, [at] { device::release(at); });
     return SUCCESS;
 }
 
@@ -535,6 +616,8 @@ DRIVER int cuGetErrorName(int error, const char **name) {
         {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
         {NOT_READY, "CUDA_ERROR_NOT_READY"},
         {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+        {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"},
+        {CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED"},
     };
     auto found = NAMES.find(error);
     *name = found == NAMES.end() ? "CUDA_ERROR_UNKNOWN" : found->second;

@@ -10,6 +10,7 @@ pub(crate) const INVALID_VALUE: c_int = 1;
 pub(crate) const OUT_OF_MEMORY: c_int = 2;
 pub(crate) const INVALID_CONTEXT: c_int = 201;
 pub(crate) const ILLEGAL_ADDRESS: c_int = 700;
+pub(crate) const CAPTURE_UNSUPPORTED: c_int = 900;
 
 type Handle = *mut c_void;
 
@@ -96,6 +97,46 @@ impl Cuda {
 
     pub(crate) fn wait(&self, stream: Token) {
         assert_eq!(call!(self, c"cuStreamSynchronize", stream.0 as Handle => Handle), SUCCESS);
+    }
+
+    /// From here on the stream is captured.
+    pub(crate) fn capture(&self, stream: Token) {
+        assert_eq!(
+            call!(self, c"cuStreamBeginCapture_v2", stream.0 as Handle => Handle, 2 => c_int),
+            SUCCESS
+        );
+    }
+
+    /// What was captured, ready to be launched, or why it cannot be.
+    pub(crate) fn captured(&self, stream: Token) -> Result<Token, c_int> {
+        let [mut graph, mut launched]: [Handle; 2] = [null_mut(); 2];
+        let result = call!(
+            self, c"cuStreamEndCapture", stream.0 as Handle => Handle, &raw mut graph => *mut Handle
+        );
+        assert_eq!(result, SUCCESS);
+        let result = call!(
+            self, c"cuGraphInstantiateWithFlags",
+            &raw mut launched => *mut Handle, graph => Handle, 0 => u64
+        );
+        assert_eq!(call!(self, c"cuGraphDestroy", graph => Handle), SUCCESS);
+        if result == SUCCESS { Ok(Token(launched as usize)) } else { Err(result) }
+    }
+
+    pub(crate) fn launch_graph(&self, graph: Token, stream: Token) {
+        let result = call!(
+            self, c"cuGraphLaunch", graph.0 as Handle => Handle, stream.0 as Handle => Handle
+        );
+        assert_eq!(result, SUCCESS);
+    }
+
+    /// An array that is allocated in the order of a stream.
+    pub(crate) fn array_on(&self, bytes: usize, stream: Token) -> Array {
+        let mut at = 0;
+        let result = call!(
+            self, c"cuMemAllocAsync", &raw mut at => *mut u64, bytes => usize, stream.0 as Handle => Handle
+        );
+        assert_eq!(result, SUCCESS);
+        Array { at }
     }
 
     pub(crate) fn try_array(&self, bytes: usize) -> Result<Array, c_int> {

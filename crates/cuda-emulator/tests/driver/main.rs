@@ -5,7 +5,9 @@ mod cuda;
 
 use std::process::Command;
 
-use cuda::{Array, Cuda, ILLEGAL_ADDRESS, INVALID_CONTEXT, INVALID_VALUE, OUT_OF_MEMORY, SUCCESS};
+use cuda::{
+    Array, CAPTURE_UNSUPPORTED, Cuda, ILLEGAL_ADDRESS, INVALID_CONTEXT, INVALID_VALUE, OUT_OF_MEMORY, SUCCESS,
+};
 use gainsay_cuda_launch::{At, Launch, Then, each::each};
 
 const COUNT: usize = 1000;
@@ -44,6 +46,38 @@ fn nothing_has_happened_before_it_is_waited_for() {
     assert!(to.iter().all(|&x| x == 7.0), "a copy to pinned memory came before the host waited");
     cuda.wait(stream);
     assert!(to.iter().all(|&x| x == 2.0), "a copy from pinned memory read it at once");
+}
+
+/// What is captured happens when it is launched, as often as it is, with what its arrays hold then.
+#[test]
+fn a_graph_does_again_what_was_captured() {
+    let cuda = Cuda::open();
+    let (captured, stream) = (cuda.stream(), cuda.stream());
+    let (a, b) = (cuda.array(4 * COUNT), cuda.array(4 * COUNT));
+    cuda.capture(captured);
+    let between = cuda.array_on(4 * COUNT, captured);
+    assert_eq!(cuda.to_device(&a, &vec![9.0; COUNT], captured), CAPTURE_UNSUPPORTED);
+    assert_eq!(cuda.launch(&sum(&a, &a, &between), captured), SUCCESS);
+    assert_eq!(cuda.launch(&sum(&between, &a, &b), captured), SUCCESS);
+    cuda.free(&between, captured);
+    let graph = cuda.captured(captured).unwrap();
+    for x in [1.0, 2.0] {
+        assert_eq!(cuda.to_device(&a, &vec![x; COUNT], stream), SUCCESS);
+        cuda.launch_graph(graph, stream);
+        let mut out = vec![0.0; COUNT];
+        assert_eq!(cuda.to_host(&mut out, &b, stream), SUCCESS);
+        assert_eq!(out, vec![3.0 * x; COUNT]);
+    }
+}
+
+/// A driver would launch it once.
+#[test]
+fn a_graph_that_keeps_what_it_has_allocated_is_refused() {
+    let cuda = Cuda::open();
+    let stream = cuda.stream();
+    cuda.capture(stream);
+    cuda.array_on(64, stream);
+    assert_eq!(cuda.captured(stream).err(), Some(INVALID_VALUE));
 }
 
 #[test]

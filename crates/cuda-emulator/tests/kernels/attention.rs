@@ -228,5 +228,20 @@ impl Cached {
             });
             assert_same(&out, &expected, &format!("{heads:?}, bf16: {}, {room:?}", self.is_bf16));
         }
+        // Launches with room for twice the keys, which are the same for shorter sequences.
+        let most = segments.iter().map(|segment| segment.first + segment.rows).max().unwrap() * 2;
+        let shorter: Vec<Segment> = segments.iter().map(|segment| Segment { first: 0, ..*segment }).collect();
+        let [plan, other] = [&segments, &shorter].map(|of| Plan::causal_within(heads, of, most, ROOMS[0]));
+        let mut out = vec![f32::NAN; q.len()];
+        run_plan(&plan, seed, |scratch| {
+            let cached = (cache, at(&self.pages));
+            let launches =
+                plan.attend_cached(scratch.words(), at(&q), cached, scratch.at(), at_mut(&mut out));
+            let of_others =
+                other.attend_cached(scratch.words(), at(&q), cached, scratch.at(), at_mut(&mut out));
+            assert_eq!(launches, of_others);
+            launches
+        });
+        assert_same(&out, &expected, &format!("{heads:?}, bf16: {}, within {most} keys", self.is_bf16));
     }
 }

@@ -3,7 +3,9 @@
 use crate::support::{SEEDS, at, at_mut, bytes_at, run};
 use gainsay_commitment::{ChainingValue, SubtreeHasher, subtree_heights, tensor::tensor_commitment};
 use gainsay_cuda_launch::At;
-use gainsay_cuda_launch::blake3::{CHUNK_BYTES, HEIGHT, Run, complete_chunks, hash, tail_bytes};
+use gainsay_cuda_launch::blake3::{
+    CHUNK_BYTES, HEIGHT, Run, complete_chunks, hash, hash_within, most_values, tail_bytes,
+};
 
 const CHUNK_WORDS: usize = CHUNK_BYTES as usize / 4;
 const VALUE_WORDS: usize = 8;
@@ -77,7 +79,13 @@ fn check(mut tensors: Vec<Tensor>, seed: u64) {
         let mut values = vec![UNWRITTEN; (out as usize + 1) * VALUE_WORDS];
         let described: Vec<Run> = runs.iter().map(|(_, run, _)| *run).collect();
         let words: Vec<u64> = described.iter().flat_map(Run::words).collect();
-        run(hash(&described, at(&words), at_mut(&mut values)), seed);
+        let longest = described.iter().map(|run| run.bytes).max().unwrap();
+        let size = (described.len() as u32, longest);
+        let launch = match step % 2 {
+            0 => hash(&described, at(&words), at_mut(&mut values)),
+            _ => Some(hash_within(size, at(&words), at_mut(&mut values))),
+        };
+        run(launch, seed);
         let (written, beyond) = values.split_at(out as usize * VALUE_WORDS);
         assert!(beyond.iter().all(|&word| word == UNWRITTEN), "a value behind the last was written");
         for (index, run, _) in &runs {
@@ -122,6 +130,16 @@ fn rows_that_come_one_by_one_give_the_plain_hash() {
             Tensor::new(seed, &ends)
         });
         check(tensors.collect(), width as u64);
+    }
+}
+
+#[test]
+fn there_is_room_for_the_values_of_any_run() {
+    for before in (0..300 * CHUNK_BYTES).step_by(252) {
+        for bytes in [4, CHUNK_BYTES, 16 * CHUNK_BYTES, 127 * CHUNK_BYTES + 4, 400 * CHUNK_BYTES] {
+            let run = Run { at: At::none(), before, bytes, tail: At::none(), out: 0 };
+            assert!(run.values() <= most_values(bytes), "{run:?}");
+        }
     }
 }
 

@@ -35,6 +35,12 @@ impl<T: DeviceRepr + 'static> Array<T> {
         Ok(Self(Arc::new(unsafe { device.candle().alloc(len.max(1)) }?)))
     }
 
+    /// Writes values over the first elements, after all that was launched before.
+    pub(crate) fn write(&mut self, device: &Device, values: &[T]) -> Result<()> {
+        let Some(to) = Arc::get_mut(&mut self.0) else { bail!("an array that others use is not written") };
+        device.candle().memcpy_htod(values, &mut to.slice_mut(..values.len()))
+    }
+
     /// Where it is.
     pub(crate) fn at(&self) -> At<T> {
         at(&self.0)
@@ -43,6 +49,11 @@ impl<T: DeviceRepr + 'static> Array<T> {
     /// A copy of the values. Waits for what was launched before.
     pub(crate) fn download(&self, device: &Device) -> Result<Vec<T>> {
         device.candle().clone_dtoh(&*self.0)
+    }
+
+    /// A copy of the first values, at least one. Waits for what was launched before.
+    pub(crate) fn download_front(&self, device: &Device, count: usize) -> Result<Vec<T>> {
+        device.candle().clone_dtoh(&self.0.slice(..count))
     }
 
     /// Number of elements.

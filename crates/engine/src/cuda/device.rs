@@ -1,7 +1,7 @@
 //! A CUDA device of this process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::result::{self, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::{
@@ -17,9 +17,9 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaError, WrapErr};
-use candle_core::{Device as Tensors, Error, Result};
-use gainsay_cuda_launch::Launch;
+use candle_core::{Device as Tensors, Error, Result, bail};
 use gainsay_cuda_launch::attention::Room;
+use gainsay_cuda_launch::{At, Launch};
 
 use crate::device::{DeviceError, DeviceInfo};
 
@@ -45,6 +45,8 @@ struct Inner {
     multiprocessors: u32,
     /// Kernels that have been launched, with the most shared memory that was asked for them.
     functions: Mutex<HashMap<&'static str, (CudaFunction, u32)>>,
+    /// The same device by a stream that does nothing but be captured.
+    captured: OnceLock<Device>,
 }
 
 /// The devices that there are.
@@ -112,17 +114,40 @@ impl Device {
     }
 
     fn load(index: usize, info: DeviceInfo) -> Result<Self> {
-        let candle = CudaDevice::new_with_stream(index)?;
-        // SAFETY: all that this process does on the device goes through this one stream, see `cuda`.
-        unsafe { candle.disable_event_tracking() };
+        let candle = new_stream(index)?;
         let stream = candle.cuda_stream();
         let load =
             |(_, image): &(&str, &[u8])| stream.context().load_module(Ptx::from_binary(image.to_vec()));
         let modules = IMAGES.iter().map(load).collect::<std::result::Result<_, _>>().w()?;
         keep_memory(&stream).w()?;
-        let (tensors, functions) = (Tensors::Cuda(candle.clone()), Mutex::default());
         let multiprocessors = stream.context().attribute(MULTIPROCESSORS).w()?.unsigned_abs();
-        Ok(Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions })))
+        Ok(Self::with(info, candle, modules, multiprocessors))
+    }
+
+    fn with(
+        info: DeviceInfo,
+        candle: CudaDevice,
+        modules: Vec<Arc<CudaModule>>,
+        multiprocessors: u32,
+    ) -> Self {
+        let (tensors, stream) = (Tensors::Cuda(candle.clone()), candle.cuda_stream());
+        let (functions, captured) = (Mutex::default(), OnceLock::new());
+        Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions, captured }))
+    }
+
+    /// The same device, by a stream of its own on which nothing runs: what is launched and allocated there is captured. For
+    /// one thread at a time.
+    ///
+    /// # Errors
+    /// The driver refuses another stream.
+    pub(crate) fn captured(&self) -> Result<&Self> {
+        let Inner { info, modules, multiprocessors, captured, .. } = &*self.0;
+        if let Some(device) = captured.get() {
+            return Ok(device);
+        }
+        let DeviceInfo::Cuda { index, .. } = info else { bail!("the CPU captures nothing") };
+        let device = Self::with(info.clone(), new_stream(*index)?, modules.clone(), *multiprocessors);
+        Ok(captured.get_or_init(|| device))
     }
 
     /// The device whose tensors these are.
@@ -131,7 +156,8 @@ impl Device {
     /// The engine has not opened it.
     pub(crate) fn of(candle: &CudaDevice) -> Result<Self> {
         let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = open.iter().find(|device| device.0.candle.id() == candle.id());
+        let both = open.iter().flat_map(|device| std::iter::once(device).chain(device.0.captured.get()));
+        let found = both.into_iter().find(|device| device.0.candle.id() == candle.id());
         found.cloned().ok_or_else(|| Error::Msg("a tensor of a device that is not the engine's".to_owned()))
     }
 
@@ -164,6 +190,23 @@ impl Device {
         // SAFETY: the pool is the device's.
         unsafe { pool(&self.0.stream).and_then(|pool| mem_pool::trim_to(pool, 0)) }.w()?;
         context.mem_get_info().map(|(free, _)| free as u64).w()
+    }
+
+    /// What it launches through.
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.0.stream
+    }
+
+    /// Copies words from one array to another, after all that was launched before.
+    ///
+    /// # Safety
+    /// As for [`Device::launch`].
+    pub(super) unsafe fn copy(&self, from: At<u32>, to: At<u32>, count: usize) -> Result<()> {
+        self.0.stream.context().bind_to_thread().w()?;
+        let bytes = count * size_of::<u32>();
+        // SAFETY: the caller answers for the arrays.
+        unsafe { result::memcpy_dtod_async(to.address(), from.address(), bytes, self.0.stream.cu_stream()) }
+            .w()
     }
 
     /// Runs kernels after all that were launched before. Does not wait for them.
@@ -210,6 +253,14 @@ impl Device {
         }
         Ok(function.clone())
     }
+}
+
+/// The device by a new stream.
+fn new_stream(index: usize) -> Result<CudaDevice> {
+    let candle = CudaDevice::new_with_stream(index)?;
+    // SAFETY: all that this process runs on the device goes through one stream, see `cuda`.
+    unsafe { candle.disable_event_tracking() };
+    Ok(candle)
 }
 
 /// The pool that arrays on this stream's device come from.

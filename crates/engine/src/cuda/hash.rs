@@ -11,7 +11,7 @@ use super::array::elements;
 use super::{Array, Device};
 
 /// Words of a chaining value.
-const VALUE_WORDS: usize = VALUE_BYTES as usize / size_of::<u32>();
+pub(super) const VALUE_WORDS: usize = VALUE_BYTES as usize / size_of::<u32>();
 
 /// What is known of the commitments to a job's layers.
 pub(crate) struct LayerHashers {
@@ -96,75 +96,54 @@ impl LayerHashers {
 /// would cost more than the hashing.
 const MOST_WAITING: usize = 16 << 20;
 
-/// The chaining values that a batch gives, all its layers together.
-pub(crate) struct BatchHashes {
-    device: Device,
-    values: Array<u32>,
-    room: u64,
+/// What of a batch is hashed, and whose the chaining values are that this gives.
+#[derive(Default)]
+pub(crate) struct BatchRuns {
+    /// Values that all runs so far give.
     taken: u64,
-    /// Runs that are not launched yet, the outputs that they lie in, and how large these are.
+    /// Runs that are not launched yet, and how many bytes they have.
     runs: Vec<Run>,
-    outputs: Vec<Tensor>,
     waiting: usize,
     /// Job, layer, and the chunks whose values these are, in order.
     given: Vec<(usize, usize, Range<u64>)>,
 }
 
-impl BatchHashes {
-    /// Room for so many values.
-    pub(crate) fn new(device: &Device, room: u64) -> Result<Self> {
-        let values = Array::scratch(device, room as usize * VALUE_WORDS)?;
-        let (device, runs, outputs, given) = (device.clone(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { device, values, room, taken: 0, runs, outputs, waiting: 0, given })
-    }
-
-    /// Hashes a layer's output, now or with those of the layers behind it: of each job some bytes. Waits for nothing.
+impl BatchRuns {
+    /// Adds a layer's output, which lies at `at`: of each job some bytes.
     pub(crate) fn layer<'a>(
         &mut self,
         layer: usize,
-        output: Tensor,
+        at: At<u8>,
         jobs: impl Iterator<Item = (usize, &'a mut LayerHashers, Range<usize>)>,
     ) -> Result<()> {
-        let at = address(&output)?;
         for (job, hashers, bytes) in jobs.filter(|(.., bytes)| !bytes.is_empty()) {
-            let part = At::new(at).skip(bytes.start as u64);
+            let part = at.skip(bytes.start as u64);
             let run = hashers.run(layer, (part, bytes.len() as u64), self.taken)?;
             self.taken += run.values();
             self.given.push((job, layer, run.chunks()));
             self.runs.push(run);
             self.waiting += bytes.len();
         }
-        if self.taken > self.room {
-            bail!("{} chaining values, where room is for {}", self.taken, self.room)
-        }
-        self.outputs.push(output);
-        if self.waiting < MOST_WAITING { Ok(()) } else { self.launch() }
-    }
-
-    /// Hashes what waits.
-    fn launch(&mut self) -> Result<()> {
-        if self.runs.is_empty() {
-            return Ok(());
-        }
-        let words: Vec<u64> = self.runs.iter().flat_map(Run::words).collect();
-        let words = Array::upload(&self.device, &words)?;
-        // SAFETY: the runs lie in the outputs, which are kept until here, and no two are of one tensor; tails belong to their
-        // hashers, and there is room for all values.
-        unsafe { self.device.launch(hash(&self.runs, words.at(), self.values.at())) }?;
-        self.runs.clear();
-        self.outputs.clear();
-        self.waiting = 0;
         Ok(())
     }
 
-    /// Waits for the values and hands them out.
-    pub(crate) fn finish<J>(
-        mut self,
+    /// Values that all runs give.
+    pub(crate) fn values(&self) -> usize {
+        self.taken as usize
+    }
+
+    /// What the device is told of the runs that are not launched.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        self.runs.iter().flat_map(Run::words).collect()
+    }
+
+    /// Hands the values out.
+    pub(crate) fn hand_out<J>(
+        self,
+        words: &[u32],
         jobs: &mut [J],
         hashers: impl Fn(&mut J) -> Option<&mut LayerHashers>,
     ) -> Result<()> {
-        self.launch()?;
-        let words = self.values.download(&self.device)?;
         let mut values = words.chunks_exact(VALUE_WORDS);
         for (job, layer, chunks) in self.given {
             let Some(hashers) = jobs.get_mut(job).and_then(&hashers) else {
@@ -176,12 +155,72 @@ impl BatchHashes {
     }
 }
 
+/// The chaining values that a batch gives, all its layers together.
+pub(crate) struct BatchHashes {
+    device: Device,
+    values: Array<u32>,
+    room: u64,
+    runs: BatchRuns,
+    /// The outputs that runs lie in that are not launched yet.
+    outputs: Vec<Tensor>,
+}
+
+impl BatchHashes {
+    /// Room for so many values.
+    pub(crate) fn new(device: &Device, room: u64) -> Result<Self> {
+        let values = Array::scratch(device, room as usize * VALUE_WORDS)?;
+        let (device, runs, outputs) = (device.clone(), BatchRuns::default(), Vec::new());
+        Ok(Self { device, values, room, runs, outputs })
+    }
+
+    /// Hashes a layer's output, now or with those of the layers behind it: of each job some bytes. Waits for nothing.
+    pub(crate) fn layer<'a>(
+        &mut self,
+        layer: usize,
+        output: Tensor,
+        jobs: impl Iterator<Item = (usize, &'a mut LayerHashers, Range<usize>)>,
+    ) -> Result<()> {
+        self.runs.layer(layer, address(&output)?, jobs)?;
+        if self.runs.taken > self.room {
+            bail!("{} chaining values, where room is for {}", self.runs.taken, self.room)
+        }
+        self.outputs.push(output);
+        if self.runs.waiting < MOST_WAITING { Ok(()) } else { self.launch() }
+    }
+
+    /// Hashes what waits.
+    fn launch(&mut self) -> Result<()> {
+        if self.runs.runs.is_empty() {
+            return Ok(());
+        }
+        let words = Array::upload(&self.device, &self.runs.words())?;
+        // SAFETY: the runs lie in the outputs, which are kept until here, and no two are of one tensor; tails belong to their
+        // hashers, and there is room for all values.
+        unsafe { self.device.launch(hash(&self.runs.runs, words.at(), self.values.at())) }?;
+        self.runs.runs.clear();
+        self.runs.waiting = 0;
+        self.outputs.clear();
+        Ok(())
+    }
+
+    /// Waits for the values and hands them out.
+    pub(crate) fn finish<J>(
+        mut self,
+        jobs: &mut [J],
+        hashers: impl Fn(&mut J) -> Option<&mut LayerHashers>,
+    ) -> Result<()> {
+        self.launch()?;
+        let words = self.values.download(&self.device)?;
+        self.runs.hand_out(&words, jobs, hashers)
+    }
+}
+
 /// Where a tensor on a device lies.
-fn address(tensor: &Tensor) -> Result<u64> {
+pub(super) fn address(tensor: &Tensor) -> Result<At<u8>> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is hashed there") };
-    Ok(match tensor.dtype() {
+    Ok(At::new(match tensor.dtype() {
         DType::U32 => elements::<u32>(storage, layout)?.0.address(),
         _ => elements::<f32>(storage, layout)?.0.address(),
-    })
+    }))
 }

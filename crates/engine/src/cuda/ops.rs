@@ -226,7 +226,7 @@ pub(crate) fn quantize(x: &Tensor, quantization: Quantization) -> Result<DeviceL
 }
 
 impl Heads {
-    fn launched(self) -> attention::Heads {
+    pub(super) fn launched(self) -> attention::Heads {
         let Self { count, kv_count, width, scale } = self;
         attention::Heads { count: count as u32, kv_count: kv_count as u32, width: width as u32, scale }
     }
@@ -242,7 +242,7 @@ pub(crate) fn attention(heads: Heads, staged: &Staged, [q, k, v]: [Given<'_>; 3]
     let device = Device::of(&q.0.device)?;
     let planned = staged.plan(&device, heads.launched(), None)?;
     let scratch = Array::<u8>::scratch(&device, planned.plan.scratch_bytes() as usize)?;
-    made(q.0, shape, |out| Ok(planned.plan.attend(planned.words.at(), [q_at, k, v], scratch.at(), out)))
+    made(q.0, shape, |out| Ok(planned.plan.attend(planned.words, [q_at, k, v], scratch.at(), out)))
 }
 
 /// Appends the keys and values of a batch's rows to their sequences' pages.
@@ -281,7 +281,7 @@ pub(crate) fn causal(heads: Heads, place: KvPlace, staged: &Staged, (q, layout):
     made(q, shape, |out| {
         let launches = planned.iter().zip(staged.caches()).flat_map(|(planned, cache)| {
             let from = (cache.cache(place), staged.pages());
-            planned.plan.attend_cached(planned.words.at(), x, from, scratch.at(), out)
+            planned.plan.attend_cached(planned.words, x, from, scratch.at(), out)
         });
         Ok(launches.collect())
     })
