@@ -64,15 +64,15 @@ pub struct Segment {
     pub rows: u32,
     /// Position of the first in the sequence.
     pub first: u32,
-    /// Where the sequence's pages begin in the table of pages: entry `pages + i` is the index of page `i`.
+    /// Where the sequence's pages begin in the table of pages: entry `pages + i` is the number of page `i`, a signed one.
     pub pages: u32,
 }
 
-/// Where the keys and values of one attention are in a cache: an arena of pages of [`PAGE_TOKENS`] tokens. In a page and
-/// from `place` on, keys are `[kv_count, PAGE_TOKENS, width]`, and values follow likewise.
+/// Where the keys and values of one attention are in a cache: pages of [`PAGE_TOKENS`] tokens, of which page `n` lies `n` pages
+/// behind the one numbered 0, or before it where `n` is negative. In a page and from `place` on, keys are `[kv_count, PAGE_TOKENS, width]`, and values follow likewise.
 #[derive(Debug, Clone, Copy)]
 pub struct Cache {
-    /// The first page.
+    /// Page 0.
     pub arena: At<u8>,
     /// Whether elements are bfloat16 and not binary32.
     pub is_bf16: bool,
@@ -88,14 +88,14 @@ impl Cache {
         heads.kv_count as u64 * heads.width as u64 * PAGE_TOKENS as u64
     }
 
-    /// The address of an element of the first page.
+    /// The address of an element of page 0.
     const fn element(&self, index: u64) -> u64 {
         self.arena.address() + index * if self.is_bf16 { 2 } else { 4 }
     }
 }
 
-/// Writes new rows of keys and values, `[rows, kv_count · width]`, to their pages: row `r` to `slots[r]`, which is the index
-/// of its page times [`PAGE_TOKENS`] plus its place in it. At least one row.
+/// Writes new rows of keys and values, `[rows, kv_count · width]`, to their pages: row `r` to `slots[r]`, which is the number
+/// of its page times [`PAGE_TOKENS`] plus its place in it, signed as that. At least one row.
 pub fn append(cache: Cache, heads: Heads, [k, v]: [At<f32>; 2], slots: At<u32>, rows: u32) -> Launch {
     const THREADS: u32 = 256;
     let elements = u64::from(rows) * u64::from(heads.kv_count) * u64::from(heads.width);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use crate::Simd;
 use crate::machine::Machine;
@@ -136,6 +137,22 @@ pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
     return crate::cuda::devices();
     #[cfg(not(feature = "cuda"))]
     Err(DeviceError::NotBuilt)
+}
+
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Takes note that a device does nothing more for this process, whatever it is asked.
+#[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a CUDA device is lost"))]
+pub(crate) fn lose(reason: &str) {
+    if LOST.set(reason.to_owned()).is_ok() {
+        tracing::error!(reason, "a device is lost to this process");
+    }
+}
+
+/// Why this process can use no device any more, once a kernel or the hardware has failed in a way that only a new process
+/// recovers from. Every run on a device fails from then on.
+pub fn lost_device() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// What a self-test that was passed has found.

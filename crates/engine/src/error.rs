@@ -122,6 +122,8 @@ impl From<candle_core::Error> for RunError {
         if crate::cuda::is_out_of_memory(&error) {
             return Self::OutOfMemory(error);
         }
+        #[cfg(feature = "cuda")]
+        crate::cuda::note_loss(&error);
         Self::Tensor(error)
     }
 }

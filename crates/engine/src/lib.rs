@@ -37,7 +37,9 @@ mod runner;
 mod self_test;
 mod virtual_layer;
 
-pub use device::{DeviceChoice, DeviceChoiceError, DeviceError, DeviceInfo, SelfTest, devices, self_test};
+pub use device::{
+    DeviceChoice, DeviceChoiceError, DeviceError, DeviceInfo, SelfTest, devices, lost_device, self_test,
+};
 pub use error::{FloatEnvironmentError, JobRefusal, LoadError, RunError};
 pub use fault::Fault;
 pub use kernels::float_environment_is_default;

@@ -88,6 +88,8 @@ impl Machine {
 
     /// The error of a device that does not run what it should.
     pub(crate) fn unusable(&self, error: &candle_core::Error) -> DeviceError {
+        #[cfg(feature = "cuda")]
+        crate::cuda::note_loss(error);
         let index = match self.info() {
             DeviceInfo::Cuda { index, .. } => index,
             DeviceInfo::Cpu { .. } => 0,

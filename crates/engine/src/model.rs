@@ -34,6 +34,8 @@ struct Inner {
     memory: u64,
     #[cfg(feature = "cuda")]
     graphs: crate::cuda::Graphs,
+    #[cfg(feature = "cuda")]
+    pages: PagePool,
 }
 
 impl std::fmt::Debug for Model {
@@ -94,6 +96,8 @@ impl Model {
         let inner = Inner {
             #[cfg(feature = "cuda")]
             graphs: crate::cuda::Graphs::new(&plans.layers),
+            #[cfg(feature = "cuda")]
+            pages: PagePool::on(&machine, &plans.layout, kv_type),
             model,
             plans,
             incremental,
@@ -378,8 +382,12 @@ impl Model {
         self.0.incremental
     }
 
-    /// Pages for caches.
+    /// Pages for caches. On a device all runs of a model take them from one place, which its graphs know.
     pub(crate) fn pages(&self, fault: Option<&Fault>) -> PagePool {
+        #[cfg(feature = "cuda")]
+        if let (Machine::Cuda(_), None) = (&self.0.machine, fault) {
+            return self.0.pages.clone();
+        }
         PagePool::on(&self.0.machine, &self.0.plans.layout, self.kv_type(fault))
     }
 

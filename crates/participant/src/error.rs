@@ -40,6 +40,9 @@ pub enum ParticipantError {
     /// Nothing can be run where it was to be.
     #[error("{0}; `gainsay doctor` says more, and the setting `device` chooses another")]
     Device(DeviceError),
+    /// The device does nothing more for this process.
+    #[error("the device is lost to this process ({0}): start it again")]
+    DeviceLost(&'static str),
     /// The engine does not take the model.
     #[error("model {model} cannot be loaded: {source}")]
     Load {

@@ -2,10 +2,13 @@
 
 use crate::ParticipantError;
 use gainsay_api::limits::MAX_DEVICE_CHARS;
-use gainsay_engine::{DeviceChoice, DeviceError, DeviceInfo, Options, SelfTest, devices, self_test};
+use gainsay_engine::{
+    DeviceChoice, DeviceError, DeviceInfo, Options, SelfTest, devices, lost_device, self_test,
+};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Has every operator tried where models are to run, and says in the log where that is and why; so nothing is served, and
 /// nobody is challenged, by a device that computes wrongly.
@@ -23,6 +26,20 @@ pub async fn try_device(options: &Options) -> Result<DeviceInfo, ParticipantErro
     }
     tracing::info!(%device, operators = checks.len(), "the self-test is passed");
     Ok(device)
+}
+
+/// How often it is looked whether the device is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Waits until this process can use its device no more. Then nothing that it has promised can be kept but by a new process,
+/// which finds on disk what it needs for that.
+pub async fn device_lost() -> ParticipantError {
+    loop {
+        if let Some(reason) = lost_device() {
+            return ParticipantError::DeviceLost(reason);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// What a party says that it runs on: the kind of processor and its threads, or the device's name and memory.

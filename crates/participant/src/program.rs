@@ -1,5 +1,6 @@
 //! The program of a role: a command line around the party.
 
+use crate::machine::device_lost;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use gainsay_startup::{HealthError, Lifetime, LogConfig, SettingsError, check_status_file, until_ended};
 use std::error::Error;
@@ -74,8 +75,12 @@ impl<R: Role> RoleArguments<R> {
     pub async fn run(self) -> Result<(), ProgramError> {
         let (config, log) = self.role.read()?;
         log.start();
-        let party =
-            async |stop| R::run(config, stop).await.map_err(|error| ProgramError::Party(error.into()));
+        let party = async |stop| {
+            tokio::select! {
+                ended = R::run(config, stop) => ended.map_err(|error| ProgramError::Party(error.into())),
+                error = device_lost() => Err(ProgramError::Party(error.into())),
+            }
+        };
         let summary = until_ended(&self.lifetime, party).await?;
         tracing::info!(?summary, "stopped");
         Ok(())

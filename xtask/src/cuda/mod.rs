@@ -70,7 +70,21 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         ["test", "--workspace", "--locked", &features, "--test", "end_to_end", "--test", "generations"];
     let mut tests = cargo(tests);
     tests.env("GAINSAY_TEST_WORKER_DEVICE", "cuda:0");
-    step("workers on an emulated driver, challenged from the CPU", toolkit.with(&mut tests))
+    step("workers on an emulated driver, challenged from the CPU", toolkit.with(&mut tests))?;
+    starts(root, &toolkit, &features)
+}
+
+/// Builds the program with the feature and runs it on this machine, which may have no driver: it has to say where models run,
+/// and to run one.
+fn starts(root: &Path, toolkit: &Toolkit, features: &str) -> Result<()> {
+    // With what its tests are built with: cargo would build candle once more for the program alone.
+    let build = ["test", "--workspace", "--locked", features, "--test", "demo", "--no-run"];
+    step("build the program with the feature cuda", toolkit.with(&mut cargo(build)))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let program = || Command::new(target.join("debug/gainsay"));
+    step("it says where models run", program().arg("doctor"))?;
+    let bench = ["bench", "verify", "--prompt-tokens", "8", "--answer-tokens", "8", "--runs", "1"];
+    step("it runs one", program().args(bench))
 }
 
 /// Compiles every kernel for real and looks at what came of it.

@@ -185,7 +185,13 @@ impl Cached {
         let page = place + 2 * Cache::elements(heads) + 32;
         let words = self.pages.len() as u64 * page;
         let arena = vec![f32::NAN; if self.is_bf16 { words.div_ceil(2) } else { words } as usize];
-        let cache = Cache { arena: bytes_at(&arena), is_bf16: self.is_bf16, page, place };
+        let bytes = if self.is_bf16 { 2 } else { 4 };
+        // Some pages lie before page 0.
+        let zero = self.pages.len() as u64 / 2;
+        let arena = bytes_at(&arena).skip(zero * page * bytes);
+        let cache = Cache { arena, is_bf16: self.is_bf16, page, place };
+        let number = |page: u32| page.wrapping_sub(zero as u32);
+        let pages: Vec<u32> = self.pages.iter().map(|&page| number(page)).collect();
         for new in [false, true] {
             let (mut k, mut v, mut slots) = (Vec::new(), Vec::new(), Vec::new());
             for (&[before, len], (first, keys, values)) in self.lengths.iter().zip(&self.sequences) {
@@ -194,7 +200,8 @@ impl Cached {
                 k.extend_from_slice(&keys[part.clone()]);
                 v.extend_from_slice(&values[part]);
                 slots.extend(tokens.map(|token| {
-                    self.pages[(first + token / PAGE_TOKENS) as usize] * PAGE_TOKENS + token % PAGE_TOKENS
+                    let page = pages[(first + token / PAGE_TOKENS) as usize];
+                    page.wrapping_mul(PAGE_TOKENS).wrapping_add(token % PAGE_TOKENS)
                 }));
             }
             run([append(cache, heads, [at(&k), at(&v)], at(&slots), slots.len() as u32)], seed);
@@ -223,7 +230,7 @@ impl Cached {
             let plan = Plan::causal(heads, &segments, room);
             let mut out = vec![f32::NAN; q.len()];
             run_plan(&plan, seed, |scratch| {
-                let cached = (cache, at(&self.pages));
+                let cached = (cache, at(&pages));
                 plan.attend_cached(scratch.words(), at(&q), cached, scratch.at(), at_mut(&mut out))
             });
             assert_same(&out, &expected, &format!("{heads:?}, bf16: {}, {room:?}", self.is_bf16));
@@ -234,7 +241,7 @@ impl Cached {
         let [plan, other] = [&segments, &shorter].map(|of| Plan::causal_within(heads, of, most, ROOMS[0]));
         let mut out = vec![f32::NAN; q.len()];
         run_plan(&plan, seed, |scratch| {
-            let cached = (cache, at(&self.pages));
+            let cached = (cache, at(&pages));
             let launches =
                 plan.attend_cached(scratch.words(), at(&q), cached, scratch.at(), at_mut(&mut out));
             let of_others =

@@ -1,14 +1,22 @@
 //! Pages of keys and values in a device's memory.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Error, Result};
+use candle_core::{Result, bail};
+use gainsay_cuda_launch::At;
 
 use super::{Array, Device};
-use crate::kernels::KvType;
+use crate::kernels::{KvType, PAGE_TOKENS};
 
-/// Memory for pages of one size, all in one array, so that a page is told by its index. The array grows as pages are taken;
-/// who takes them keeps count. Clones are the same arena.
+/// Bytes of a chunk that is taken for more than a page.
+const MOST_BYTES: usize = 1 << 30;
+/// Page numbers are less than this from 0: times the tokens of a page they are 32-bit integers.
+const REACH: i64 = (1 << 31) / PAGE_TOKENS as i64;
+
+/// Memory for pages of one size. It grows by chunks as pages are taken; who takes them keeps count. Nothing that was taken
+/// moves: a page's number says how many pages it lies behind page 0, the first of the first chunk, or before it, wherever its own
+/// chunk may be. Clones are the same arena.
 #[derive(Clone)]
 pub(crate) struct Arena(Arc<Inner>);
 
@@ -21,13 +29,15 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    memory: Option<Array<u8>>,
-    /// Pages that the memory has room for.
-    room: usize,
-    /// Pages that were ever taken: the first of them.
-    taken: usize,
-    /// Those of them that were given back.
-    free: Vec<u32>,
+    /// The first stays as long as the arena: others are counted from it.
+    chunks: Vec<Array<u8>>,
+    /// Pages of all chunks.
+    pages: usize,
+    /// Pages of the last chunk that were never taken.
+    fresh: Range<i64>,
+    /// Pages that were given back.
+    free: Vec<i32>,
+    in_use: usize,
 }
 
 impl Arena {
@@ -40,39 +50,67 @@ impl Arena {
     ///
     /// # Errors
     /// The device has no more memory.
-    pub(crate) fn take(&self) -> Result<u32> {
+    pub(crate) fn take(&self) -> Result<i32> {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(page) = state.free.pop() {
-            return Ok(page);
-        }
-        if state.taken == state.room {
-            self.grow(&mut state)?;
-        }
-        state.taken += 1;
-        u32::try_from(state.taken - 1).map_err(Error::wrap)
+        let page = match state.free.pop() {
+            Some(page) => page,
+            None => {
+                if state.fresh.is_empty() {
+                    self.grow(&mut state)?;
+                }
+                let page = state.fresh.start;
+                state.fresh.start += 1;
+                page as i32
+            }
+        };
+        state.in_use += 1;
+        Ok(page)
     }
 
-    /// Makes room for twice as many pages. What is there moves, after all that was launched before.
+    /// Takes a chunk of as many pages as there are, as far as that is sensible.
     fn grow(&self, state: &mut State) -> Result<()> {
-        let Inner { device, page_elements, kind, .. } = &*self.0;
-        let page_bytes = page_elements * kind.bytes();
-        let room = (2 * state.room).max(1);
-        let mut memory = Array::scratch(device, room * page_bytes)?;
-        if let Some(before) = &state.memory {
-            memory.copy_front(device, before, state.room * page_bytes)?;
+        let bytes = self.page_bytes();
+        let pages = state.pages.clamp(1, (MOST_BYTES / bytes).max(1));
+        let Some(first) = state.chunks.first() else {
+            state.chunks.push(Array::scratch(&self.0.device, pages * bytes)?);
+            (state.pages, state.fresh) = (pages, 0..pages as i64);
+            return Ok(());
+        };
+        // A page more, for a chunk that does not begin at a whole number of pages from the first.
+        let chunk = Array::scratch(&self.0.device, (pages + 1) * bytes)?;
+        let apart = chunk.at().address().cast_signed() - first.at().address().cast_signed();
+        let page = bytes as i64;
+        let number = apart.div_euclid(page) + i64::from(apart.rem_euclid(page) > 0);
+        if number < -REACH || number + pages as i64 > REACH {
+            bail!("the device's memory for pages is {number} pages away")
         }
-        (state.memory, state.room) = (Some(memory), room);
+        state.chunks.push(chunk);
+        state.pages += pages;
+        state.fresh = number..number + pages as i64;
         Ok(())
     }
 
-    /// Gives pages back.
-    pub(crate) fn give_back(&self, pages: &mut Vec<u32>) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).free.append(pages);
+    /// Gives pages back. The memory of an arena that nobody uses goes back too, but for the first chunk.
+    pub(crate) fn give_back(&self, pages: &mut Vec<i32>) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.in_use -= pages.len();
+        state.free.append(pages);
+        if state.in_use == 0 && state.chunks.len() > 1 {
+            let first = state.chunks[0].len() / self.page_bytes();
+            state.chunks.truncate(1);
+            state.free.clear();
+            (state.pages, state.fresh) = (first, 0..first as i64);
+        }
     }
 
-    /// The memory as it is now, if any page was taken. It stays where it is until another page is taken.
-    pub(crate) fn memory(&self) -> Option<Array<u8>> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).memory.clone()
+    /// Where page 0 is, if any page was taken.
+    pub(crate) fn base(&self) -> Option<At<u8>> {
+        let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.chunks.first().map(Array::at)
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.0.page_elements * self.0.kind.bytes()
     }
 
     /// Elements of a page.

@@ -60,12 +60,6 @@ impl<T: DeviceRepr + 'static> Array<T> {
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
-
-    /// Writes `count` of the first elements of another array over its own first.
-    pub(crate) fn copy_front(&mut self, device: &Device, from: &Self, count: usize) -> Result<()> {
-        let Some(to) = Arc::get_mut(&mut self.0) else { bail!("an array that others use is not written") };
-        device.candle().memcpy_dtod(&from.0.slice(..count), &mut to.slice_mut(..count))
-    }
 }
 
 /// Where a slice is. All work is in one stream, so that there is nothing to wait for.

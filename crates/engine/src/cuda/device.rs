@@ -21,7 +21,7 @@ use candle_core::{Device as Tensors, Error, Result, bail};
 use gainsay_cuda_launch::attention::Room;
 use gainsay_cuda_launch::{At, Launch};
 
-use crate::device::{DeviceError, DeviceInfo};
+use crate::device::{DeviceError, DeviceInfo, lose};
 
 /// Kernels by file, compiled for several GPUs.
 const IMAGES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/cuda_images.rs"));
@@ -279,14 +279,58 @@ fn keep_memory(stream: &CudaStream) -> std::result::Result<(), DriverError> {
 
 /// Whether an operation failed for want of the device's memory.
 pub(crate) fn is_out_of_memory(error: &Error) -> bool {
+    cause(error) == Some(CUresult::CUDA_ERROR_OUT_OF_MEMORY)
+}
+
+/// Takes note of an error after which the driver refuses everything that this process asks.
+pub(crate) fn note_loss(error: &Error) {
+    use CUresult::*;
+    let lost = [
+        CUDA_ERROR_ECC_UNCORRECTABLE,
+        CUDA_ERROR_ILLEGAL_ADDRESS,
+        CUDA_ERROR_LAUNCH_TIMEOUT,
+        CUDA_ERROR_CONTEXT_IS_DESTROYED,
+        CUDA_ERROR_ASSERT,
+        CUDA_ERROR_HARDWARE_STACK_ERROR,
+        CUDA_ERROR_ILLEGAL_INSTRUCTION,
+        CUDA_ERROR_MISALIGNED_ADDRESS,
+        CUDA_ERROR_INVALID_ADDRESS_SPACE,
+        CUDA_ERROR_INVALID_PC,
+        CUDA_ERROR_LAUNCH_FAILED,
+        CUDA_ERROR_EXTERNAL_DEVICE,
+    ];
+    if let Some(code) = cause(error).filter(|code| lost.contains(code)) {
+        lose(&reason(DriverError(code)));
+    }
+}
+
+/// What the driver has answered, where that is the error.
+fn cause(error: &Error) -> Option<CUresult> {
     match error {
-        Error::Cuda(cause) => matches!(
-            cause.downcast_ref::<CudaError>(),
-            Some(CudaError::Cuda(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)))
-        ),
+        Error::Cuda(cause) => match cause.downcast_ref::<CudaError>() {
+            Some(CudaError::Cuda(DriverError(code))) => Some(*code),
+            _ => None,
+        },
         Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } | Error::WithPath { inner, .. } => {
-            is_out_of_memory(inner)
+            cause(inner)
         }
-        _ => false,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RunError, lost_device};
+
+    #[test]
+    fn an_error_that_no_run_recovers_from_is_noted_and_no_other() {
+        let error = |code| Error::Cuda(Box::new(CudaError::Cuda(DriverError(code)))).bt();
+        let full = RunError::from(error(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+        assert!(matches!(full, RunError::OutOfMemory(_)), "{full:?}");
+        let _ = RunError::from(error(CUresult::CUDA_ERROR_INVALID_VALUE));
+        assert_eq!(lost_device(), None);
+        let _ = RunError::from(error(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
+        assert!(lost_device().is_some());
     }
 }

@@ -74,7 +74,7 @@ struct Kept {
 struct Key {
     rows: usize,
     room: SheetRoom,
-    /// Where pages of keys and values are.
+    /// Where page 0 of keys and values is.
     arena: u64,
     hashes: bool,
 }
@@ -94,7 +94,7 @@ impl Key {
         if !arenas.all(|arena| arena.is_some_and(|arena| arena.is(first))) {
             return None;
         }
-        let arena = first.memory()?.at().address();
+        let arena = first.base()?.address();
         Some(Self { rows, room: SheetRoom::like(batch, caches, answers), arena, hashes })
     }
 
@@ -290,8 +290,8 @@ impl Graph {
         }
         sheet.words_mut()[layout.runs..][..hashed.len()].copy_from_slice(&hashed);
         self.words.write(device, sheet.words())?;
-        // SAFETY: what was captured reads and writes its own arrays, the model's weights and pages at the address that the key
-        // tells, and runs after all that was launched before.
+        // SAFETY: what was captured reads and writes its own arrays, the model's weights, and pages that the
+        // sequences hold, counted from the address that the key tells, and runs after all that was launched before.
         unsafe { self.launched.launch(device.stream()) }?;
         let results = self.results.download_front(device, key.tokens() + VALUE_WORDS * runs.values())?;
         let (tokens, values) = results.split_at(key.tokens());

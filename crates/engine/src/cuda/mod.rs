@@ -16,7 +16,7 @@ mod weights;
 
 pub(crate) use arena::Arena;
 pub(crate) use array::{Array, download};
-pub(crate) use device::{Device, devices, is_out_of_memory};
+pub(crate) use device::{Device, devices, is_out_of_memory, note_loss};
 pub(crate) use graphs::{Graphs, StepRecorder};
 pub(crate) use hash::{BatchHashes, BatchRuns, LayerHashers};
 pub(crate) use ops::*;

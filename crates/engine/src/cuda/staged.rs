@@ -140,7 +140,7 @@ pub(crate) struct Staged {
 /// Sequences whose keys and values lie in one arena.
 pub(super) struct StagedCache {
     arena: Arena,
-    memory: Array<u8>,
+    base: At<u8>,
     segments: Vec<Segment>,
 }
 
@@ -148,7 +148,7 @@ impl StagedCache {
     /// The keys and values of one attention.
     pub(super) fn cache(&self, place: KvPlace) -> Cache {
         Cache {
-            arena: self.memory.at(),
+            arena: self.base,
             is_bf16: self.arena.kind() == KvType::Bf16,
             page: self.arena.page_elements() as u64,
             place: place.keys() as u64,
@@ -321,9 +321,11 @@ impl Paged {
             let Some((arena, pages)) = caches.get(segment.cache).and_then(KvCache::on_device) else {
                 continue;
             };
-            let Some(memory) = arena.memory() else { continue };
+            let Some(base) = arena.base() else { continue };
             let of_row = |position: usize| {
-                pages[position / PAGE_TOKENS] * PAGE_TOKENS as u32 + (position % PAGE_TOKENS) as u32
+                let slot =
+                    pages[position / PAGE_TOKENS] * PAGE_TOKENS as i32 + (position % PAGE_TOKENS) as i32;
+                slot.cast_unsigned()
             };
             paged.slots.extend((segment.first..segment.first + segment.rows.len()).map(of_row));
             let described = Segment {
@@ -332,13 +334,13 @@ impl Paged {
                 first: segment.first as u32,
                 pages: paged.pages.len() as u32,
             };
-            paged.pages.extend_from_slice(pages);
+            paged.pages.extend(pages.iter().map(|page| page.cast_unsigned()));
             paged.pages.resize(described.pages as usize + pages.len().max(room), 0);
             match paged.caches.iter_mut().find(|cache| cache.arena.is(arena)) {
                 Some(cache) => cache.segments.push(described),
                 None => {
                     let (arena, segments) = (arena.clone(), vec![described]);
-                    paged.caches.push(StagedCache { arena, memory, segments });
+                    paged.caches.push(StagedCache { arena, base, segments });
                 }
             }
         }

@@ -136,7 +136,7 @@ enum Memory {
 enum Pages {
     Host(Vec<AlignedBuffer>),
     #[cfg(feature = "cuda")]
-    Device(Vec<u32>),
+    Device(Vec<i32>),
 }
 
 impl PagePool {
@@ -243,9 +243,9 @@ impl KvCache {
         }
     }
 
-    /// The arena that its pages lie in, and their indices, on a device.
+    /// The arena that its pages lie in, and their numbers, on a device.
     #[cfg(feature = "cuda")]
-    pub(crate) fn on_device(&self) -> Option<(&crate::cuda::Arena, &[u32])> {
+    pub(crate) fn on_device(&self) -> Option<(&crate::cuda::Arena, &[i32])> {
         match (&self.pool.memory, &self.pages) {
             (Memory::Device(arena), Pages::Device(pages)) => Some((arena, pages)),
             _ => None,

@@ -66,7 +66,11 @@ struct Source {
 
     // The first row of a block of 128 keys, of the item's head.
     __device__ __forceinline__ const Element *block(const Item &item, uint32_t index, uint32_t width) const {
-        if (pages != nullptr) return at + pages[item.source + index] * page + static_cast<size_t>(item.head) * BLOCK * width;
+        if (pages != nullptr) {
+            // Pages may lie before the one that is told of.
+            int64_t number = static_cast<int32_t>(pages[item.source + index]);
+            return at + number * static_cast<int64_t>(page) + static_cast<size_t>(item.head) * BLOCK * width;
+        }
         return at + (item.source + static_cast<size_t>(index) * BLOCK) * stride + static_cast<size_t>(item.head) * width;
     }
 };
@@ -421,8 +425,10 @@ __device__ __forceinline__ void append_rows(const float *k, const float *v, cons
     size_t count = static_cast<size_t>(rows) * row_width, step = static_cast<size_t>(gridDim.x) * blockDim.x;
     for (size_t i = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step) {
         uint32_t row = static_cast<uint32_t>(i / row_width), column = static_cast<uint32_t>(i % row_width);
-        uint32_t slot = slots[row], head = column / width;
-        Element *to = arena + slot / BLOCK * page + (static_cast<size_t>(head) * BLOCK + slot % BLOCK) * width + column % width;
+        int32_t slot = static_cast<int32_t>(slots[row]);
+        uint32_t head = column / width, in_page = static_cast<uint32_t>(slot) % BLOCK;
+        int64_t number = (slot - static_cast<int32_t>(in_page)) / static_cast<int32_t>(BLOCK);
+        Element *to = arena + number * static_cast<int64_t>(page) + (static_cast<size_t>(head) * BLOCK + in_page) * width + column % width;
         narrow_to(k[i], to);
         narrow_to(v[i], to + values);
     }
