@@ -4,7 +4,7 @@
 //! `[rows, columns]`. Few rows go by kernels that are as fast as the weights come, many by tiles; which of them runs
 //! changes no bit.
 
-use crate::{At, Format, Launch, Shape, Then, launch};
+use crate::{Argument, At, Format, Launch, Shape, Then, launch};
 
 /// What follows a linear map, and where its results go.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,7 @@ pub struct Int8Weights {
 }
 
 /// Groups up to this length are quantized by a warp each, longer ones by a block.
-const SHORT_GROUP: u32 = 1024;
+pub(crate) const SHORT_GROUP: u32 = 1024;
 /// Warps of a block that quantizes.
 const QUANTIZE_WARPS: u32 = 8;
 /// Threads of a block.
@@ -188,6 +188,70 @@ pub fn linear_int8(weights: &Int8Weights, levels: &Levels, rows: u32, output: Ou
         then, slots
     )]
 }
+
+/// A linear map among others that read the same levels.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Part {
+    /// Its weights; depth, group and width of activations are those of the others.
+    pub weights: Int8Weights,
+    /// What follows, of one operand.
+    pub then: Then,
+    /// The results, `[rows, columns]`.
+    pub out: At<f32>,
+}
+
+/// Two or three maps of the same levels by one launch, each as [`linear_int8`]; `None` where there are too many rows, or sizes
+/// that no kernel for few rows takes.
+pub fn linear_int8_together(parts: &[Int8Part], levels: &Levels, rows: u32) -> Option<Launch> {
+    let first = parts.first().filter(|_| rows > 0 && (2..=3).contains(&parts.len()))?;
+    let Int8Weights { depth, group, sixteen, .. } = first.weights;
+    let alike = |part: &Int8Part| {
+        let Int8Weights { columns, depth: its_depth, group: its_group, sixteen: its_sixteen, .. } =
+            part.weights;
+        columns > 0 && (its_depth, its_group, its_sixteen) == (depth, group, sixteen)
+    };
+    if !parts.iter().all(alike) {
+        return None;
+    }
+    let Int8Kernel { kernel, shape, slots } = int8_kernel(&first.weights, rows);
+    let kernel = TOGETHER.iter().find(|(alone, _)| *alone == kernel)?.1;
+    let blocks = parts.iter().map(|part| int8_kernel(&part.weights, rows).shape.grid[0]).sum();
+    let Levels { low, high, scales } = *levels;
+    let mut launch = launch!(
+        kernel,
+        Shape { grid: [blocks, 1, 1], ..shape },
+        low,
+        high,
+        scales,
+        rows,
+        depth,
+        group,
+        slots
+    );
+    for index in 0..3 {
+        let part = parts.get(index);
+        let of = part.map(|part| part.weights);
+        launch.arguments.extend([
+            Argument::from(of.map_or(At::none(), |of| of.at)),
+            of.map_or(At::none(), |of| of.scales).into(),
+            of.map_or(At::none(), |of| of.bias).into(),
+            part.map_or(At::none(), |part| part.out).into(),
+            of.map_or(0, |of| of.columns).into(),
+            part.map_or(Then::Nothing, |part| part.then).code().into(),
+        ]);
+    }
+    Some(launch)
+}
+
+/// Kernels for few rows, and those for several maps of them.
+const TOGETHER: [(&str, &str); 6] = [
+    ("int8_few_8", "int8_few_8_together"),
+    ("int8_few_16", "int8_few_16_together"),
+    ("int8_few_32", "int8_few_32_together"),
+    ("int8_few_8_digits", "int8_few_8_digits_together"),
+    ("int8_few_16_digits", "int8_few_16_digits_together"),
+    ("int8_few_32_digits", "int8_few_32_digits_together"),
+];
 
 struct Int8Kernel {
     kernel: &'static str,

@@ -1,6 +1,7 @@
 //! Operators that go row by row: `rows.cu`.
 
 use crate::each::gather;
+use crate::linear::{Levels, SHORT_GROUP};
 use crate::{Argument, At, Format, Launch, Shape, launch};
 
 /// The widest row that half a warp holds in its registers.
@@ -47,6 +48,28 @@ pub fn layer_norm(
 /// heads. At least one group.
 pub fn rms_norm(x: At<f32>, weight: At<f32>, eps: f32, out: At<f32>, size: (u32, u32)) -> Launch {
     norm(["rms_norm_narrow", "rms_norm_wide"], vec![x.into(), weight.into(), eps.into()], out, size)
+}
+
+/// [`layer_norm`] or, without a bias, [`rms_norm`] of whole rows, whose results are quantized in groups of `group` columns
+/// besides; `group` divides the width.
+pub fn norm_and_quantize(
+    x: At<f32>,
+    (weight, bias): (At<f32>, Option<At<f32>>),
+    eps: f32,
+    out: At<f32>,
+    ((rows, width), group, levels): ((u32, u32), u32, &Levels),
+) -> Launch {
+    let held = width <= MOST_HELD;
+    let shape =
+        Shape::line(rows, WIDE_THREADS).with_shared(if held { width * size_of::<f32>() as u32 } else { 0 });
+    let mut arguments: Vec<Argument> = vec![x.into(), weight.into()];
+    arguments.extend(bias.map(Argument::from));
+    arguments.extend([Argument::from(eps), out.into(), rows.into(), width.into(), u32::from(held).into()]);
+    let Levels { low, high, scales } = *levels;
+    let by_block = u32::from(group > SHORT_GROUP);
+    arguments.extend([Argument::from(low), high.into(), scales.into(), group.into(), by_block.into()]);
+    let kernel = if bias.is_some() { "layer_norm_quantize" } else { "rms_norm_quantize" };
+    Launch { kernel, shape, arguments }
 }
 
 /// `out = stored(x / divisor)`, `[rows, width]`: rows of length one. At least one row.

@@ -26,6 +26,22 @@ pub(crate) struct Step {
     pub(crate) output: usize,
     /// Ops whose outputs no later step reads.
     pub(crate) last_uses: Vec<usize>,
+    /// What a device does for later steps in this one.
+    #[cfg(feature = "cuda")]
+    pub(crate) ahead: crate::cuda::Ahead,
+}
+
+impl Step {
+    fn new(operator: Operator, inputs: Vec<Source>, output: usize) -> Self {
+        Self {
+            operator,
+            inputs,
+            output,
+            last_uses: Vec::new(),
+            #[cfg(feature = "cuda")]
+            ahead: crate::cuda::Ahead::default(),
+        }
+    }
 }
 
 /// The steps of a layer, twice.
@@ -54,6 +70,8 @@ impl LayerPlan {
                 None => plain_step(ops, output, &mut prepare),
             })
             .collect::<Result<_, E>>()?;
+        #[cfg(feature = "cuda")]
+        let fused = crate::cuda::look_ahead(fused);
         Ok(Self { by_op: with_last_uses(by_op), fused: with_last_uses(fused) })
     }
 }
@@ -131,7 +149,7 @@ fn plain_step<E>(
     prepare: &mut impl FnMut(usize, Follow) -> Result<Operator, E>,
 ) -> Result<Step, E> {
     let (operator, inputs) = (prepare(output, Follow::Nothing)?, sources(&ops[output]));
-    Ok(Step { operator, inputs, output, last_uses: Vec::new() })
+    Ok(Step::new(operator, inputs, output))
 }
 
 fn fused_step<E>(
@@ -144,7 +162,7 @@ fn fused_step<E>(
     let mut inputs = sources(linear);
     inputs.extend(fusion.other);
     let operator = prepare(fusion.linear, fusion.follow)?;
-    Ok(Step { operator, inputs, output, last_uses: Vec::new() })
+    Ok(Step::new(operator, inputs, output))
 }
 
 /// Notes at each step what no later step reads. The last step's output is the layer's and stays.

@@ -177,8 +177,9 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     let small =
         [KvDtype::Bf16, KvDtype::F32].map(|kv_dtype| Decoder { kv_dtype, ..Decoder::small() }.build());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
-    let int8 = lowered(&folder.join("llama3"), ArithmeticProfile::ExactInt8V1);
-    for (model, weights) in small.into_iter().chain([int8]) {
+    // In groups, and by channel, where queries, keys and values are one launch.
+    let int8 = [8, 0].map(|group| lowered(&folder.join("llama3"), (ArithmeticProfile::ExactInt8V1, group)));
+    for (model, weights) in small.into_iter().chain(int8) {
         let [cuda, cpu] = both(&model, &weights);
         let name = &model.manifest().name;
         let mut all = requests(60);
@@ -200,11 +201,9 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     }
 }
 
-#[test]
-fn a_step_that_is_a_graph_is_one_launch() {
-    let (_turn, Some(driver)) = driver() else { return };
-    let (model, weights) = Decoder::small().build();
-    let [cuda, _] = both(&model, &weights);
+/// Launches and waits of each step of an answer.
+fn steps(driver: &Driver, (model, weights): &(Arc<ValidatedModel>, Weights)) -> Vec<(u64, u64)> {
+    let [cuda, _] = both(model, weights);
     let mut runner = Runner::new(cuda, RunnerOptions::default());
     let mut request = requests(60).remove(0);
     request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(8) };
@@ -216,15 +215,39 @@ fn a_step_that_is_a_graph_is_one_launch() {
         let after = driver.usage();
         steps.push((after.launches - before.launches, after.waits - before.waits));
     }
+    steps
+}
+
+#[test]
+fn a_step_that_is_a_graph_is_one_launch() {
+    let (_turn, Some(driver)) = driver() else { return };
+    let steps = steps(driver, &Decoder::small().build());
     println!("launches and waits by step: {steps:?}");
     assert!(steps[1].0 > 20, "the second step is the first of its kind: {steps:?}");
     assert!(steps[3..7].iter().all(|&step| step == (1, 1)), "{steps:?}");
 }
 
+/// Queries, keys and values of a block are one launch where there is a kernel for that: not for groups of eight.
+#[test]
+fn maps_that_read_the_same_levels_are_one_launch() {
+    let (_turn, Some(driver)) = driver() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
+    let [alone, together] = [8, 0].map(|group| {
+        let int8 = lowered(&folder.join("llama3"), (ArithmeticProfile::ExactInt8V1, group));
+        let blocks = int8.0.layer_count() as u64 - 2;
+        (steps(driver, &int8)[1].0, blocks)
+    });
+    println!("launches of a step of {} blocks: {} and {}", alone.1, alone.0, together.0);
+    assert_eq!(alone.0 - together.0, 2 * together.1);
+}
+
 /// The model of a family's fixture.
-fn lowered(family: &Path, arithmetic: ArithmeticProfile) -> (Arc<ValidatedModel>, Weights) {
+fn lowered(
+    family: &Path,
+    (arithmetic, int8_group): (ArithmeticProfile, u32),
+) -> (Arc<ValidatedModel>, Weights) {
     let files = LanguageFiles::load(|name| Ok::<_, Infallible>(std::fs::read(family.join(name)).ok()));
-    let options = LowerOptions { int8_group: 8, ..LowerOptions::new("small", arithmetic) };
+    let options = LowerOptions { int8_group, ..LowerOptions::new("small", arithmetic) };
     let lowered = lower_language(&files.unwrap(), &options).unwrap();
     let weights = lowered.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
     (Arc::new(lowered.manifest.validate().unwrap()), weights)
@@ -239,7 +262,7 @@ fn every_family_is_that_of_the_cpu() {
     let mut seen = 0;
     for family in families.filter(|path| path.is_dir()) {
         for arithmetic in ArithmeticProfile::ALL {
-            let (model, weights) = lowered(&family, arithmetic);
+            let (model, weights) = lowered(&family, (arithmetic, 8));
             let [cuda, cpu] = both(&model, &weights);
             let sampling =
                 Sampling { temperature: 0.8, seed: 3, presence_penalty: 0.5, ..Sampling::default() };

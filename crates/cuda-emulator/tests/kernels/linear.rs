@@ -4,8 +4,11 @@ use crate::support::{SEEDS, assert_same, at, at_mut, bytes_at, numbers, run, wit
 use gainsay_arithmetic as arithmetic;
 use gainsay_arithmetic::int8::{self, ActivationBits, quantize_group, quantize_group16};
 use gainsay_arithmetic::store;
-use gainsay_cuda_launch::linear::{FloatWeights, Int8Weights, Levels, Output, linear, linear_int8, quantize};
+use gainsay_cuda_launch::linear::{
+    FloatWeights, Int8Part, Int8Weights, Levels, Output, linear, linear_int8, linear_int8_together, quantize,
+};
 use gainsay_cuda_launch::{At, Format, Then};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What follows a stored output, by the arithmetic.
 fn followed(then: Then, y: f32, other: f32) -> f32 {
@@ -261,7 +264,39 @@ impl Int8Case {
         let launches = linear_int8(&map, &self.at(&mut levels), rows as u32, output);
         let what = format!("{what}, {:?}", launches[0].kernel);
         run(launches, seed);
-        assert_same(&out, &self.expected(&levels, &scales, &bias, &other), &what);
+        let expected = self.expected(&levels, &scales, &bias, &other);
+        assert_same(&out, &expected, &what);
+        self.check_together(&map, &mut levels, &expected, seed);
+    }
+
+    /// The same map among two others: one of some of its columns, and the same again.
+    fn check_together(&self, map: &Int8Weights, levels: &mut HostLevels, expected: &[f32], seed: u64) {
+        let Self { rows, columns, .. } = *self;
+        if matches!(self.then, Then::Add | Then::Mul) {
+            return;
+        }
+        let some = columns.div_ceil(2);
+        let mut outs =
+            [vec![f32::NAN; rows * some], vec![f32::NAN; rows * columns], vec![f32::NAN; rows * columns]];
+        let parts = outs.iter_mut().zip([some, columns, columns]).map(|(out, columns)| Int8Part {
+            weights: Int8Weights { columns: columns as u32, ..*map },
+            then: self.then,
+            out: at_mut(out),
+        });
+        let parts: Vec<Int8Part> = parts.collect();
+        let launch =
+            linear_int8_together(&parts[usize::from(seed % 2 == 1)..], &self.at(levels), rows as u32);
+        let Some(launch) = launch else { return };
+        let what = format!("{rows} rows, {columns} columns, {:?}", launch.kernel);
+        run([launch], seed);
+        for out in &outs[1..] {
+            assert_same(out, expected, &what);
+        }
+        let of_some: Vec<f32> = expected.chunks_exact(columns).flat_map(|row| row[..some].to_vec()).collect();
+        if seed % 2 == 0 {
+            assert_same(&outs[0], &of_some, &what);
+        }
+        TOGETHER.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The results from levels, which costs less than `int8::linear` for each; the first is checked against that.
@@ -295,8 +330,12 @@ impl Int8Case {
 
 const BITS: [ActivationBits; 2] = [ActivationBits::Eight, ActivationBits::Sixteen];
 
+/// Launches of several maps together that were tried.
+static TOGETHER: AtomicUsize = AtomicUsize::new(0);
+
 #[test]
 fn few_rows_of_levels_are_multiplied() {
+    let before = TOGETHER.load(Ordering::Relaxed);
     for (seed, bits) in (0..).zip(BITS) {
         for rows in [1, 7, 13, 33] {
             Int8Case::new((rows, 19, 400), 400, bits).followed_by(Then::Add).check(seed);
@@ -307,6 +346,7 @@ fn few_rows_of_levels_are_multiplied() {
     // A group that goes on over three chunks.
     Int8Case::new((3, 17, 4400), 4400, ActivationBits::Eight).check(1);
     Int8Case::new((2, 17, 7680), 3840, ActivationBits::Eight).check(2);
+    assert!(TOGETHER.load(Ordering::Relaxed) >= before + 8, "maps were tried together");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! goes through one stream, in order: an array is freed, and its memory used again, after whatever was launched before.
 //! Steps of decoding that are like earlier ones are launched as one CUDA graph (`graphs`).
 
+mod ahead;
 mod answers;
 mod arena;
 mod array;
@@ -14,6 +15,7 @@ mod ops;
 mod staged;
 mod weights;
 
+pub(crate) use ahead::{Ahead, look_ahead};
 pub(crate) use arena::Arena;
 pub(crate) use array::{Array, download};
 pub(crate) use device::{Device, devices, is_out_of_memory, note_loss};

@@ -3,15 +3,18 @@
 //! Every function here allocates what it gives, so that its launches write what is nobody else's, and reads tensors, weights
 //! and the batch's columns, all of which outlive the launch by the order of the stream.
 
+use std::sync::Arc;
+
 use candle_core::cuda_backend::CudaStorage;
+use candle_core::op::BackpropOp;
 use candle_core::{Layout, Result, Shape, Storage, Tensor, bail};
 use gainsay_cuda_launch::linear::Output as LinearOutput;
 use gainsay_cuda_launch::{At, Format, Launch, Then, attention, each, linear, rows, sampling};
 
 use super::array::{elements, matrix, output};
 use super::{Array, Device, DeviceInt8, DeviceLevels, DeviceLinear, Staged};
-use crate::kernels::{Binary, Heads, KvPlace, Quantization, Unary};
-use crate::ops::{Follow, RowsWidth};
+use crate::kernels::{Binary, Heads, Int8Weights, KvPlace, Levels, Quantization, Unary};
+use crate::ops::{Follow, RowsWidth, Value};
 use gainsay_program::Dtype;
 
 /// A tensor as a custom op is given it.
@@ -207,6 +210,65 @@ pub(crate) fn linear_int8(
         let to = LinearOutput { then: follow.then(), other, out };
         Ok(linear::linear_int8(&weights.launched(columns, quantization), &levels.launched(), rows as u32, to))
     })
+}
+
+/// A tensor of what an op has made outside of candle's.
+fn tensor((storage, shape): (CudaStorage, Shape)) -> Tensor {
+    Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
+}
+
+/// Two or three linear maps of the same quantized rows, each with what follows, by one launch; `None` where there are too many
+/// rows for that. The tensor is what the levels were made of.
+pub(crate) fn linear_int8_together(
+    maps: &[(Arc<Int8Weights>, Follow)],
+    levels: &DeviceLevels,
+    x: &Tensor,
+) -> Result<Option<Vec<Tensor>>> {
+    let (storage, _) = x.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is mapped there") };
+    let (device, rows) = (Device::of(&storage.device)?, x.dims2()?.0);
+    let mut parts = Vec::new();
+    for (weights, follow) in maps {
+        let (columns, of) = (weights.columns(), weights.quantization());
+        let weights = weights.on_device()?.launched(columns, of);
+        parts.push(linear::Int8Part { weights, then: follow.then(), out: At::none() });
+    }
+    // Whether there is such a launch depends on sizes alone, and nothing is to be allocated for none.
+    if linear::linear_int8_together(&parts, &levels.launched(), rows as u32).is_none() {
+        return Ok(None);
+    }
+    let mut outputs = Vec::new();
+    for part in &mut parts {
+        outputs.push(tensor(output::<f32>(&device, (rows, part.weights.columns as usize), |out| {
+            part.out = out;
+            Ok(())
+        })?));
+    }
+    // SAFETY: see the module; each output has room for its map.
+    unsafe { device.launch(linear::linear_int8_together(&parts, &levels.launched(), rows as u32)) }?;
+    Ok(Some(outputs))
+}
+
+/// A norm of whole rows with its levels; `None` where groups of columns are normed.
+pub(crate) fn norm_and_quantize(
+    (weight, bias, eps): (&Array<f32>, Option<&Array<f32>>, f32),
+    x: &Tensor,
+    quantization: Quantization,
+) -> Result<Option<Value>> {
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { bail!("a tensor on a device is normed there") };
+    let (x, shape) = matrix(storage, layout)?;
+    if shape.1 != weight.len() || shape.1 != quantization.depth {
+        return Ok(None);
+    }
+    let device = Device::of(&storage.device)?;
+    let levels = DeviceLevels::new(&device, shape.0, quantization)?;
+    let made = made(storage, shape, |out| {
+        let of = (sizes(shape), quantization.group as u32, &levels.launched());
+        Ok(vec![rows::norm_and_quantize(x, (weight.at(), bias.map(Array::at)), eps, out, of)])
+    })?;
+    let levels = Levels::of_device(levels, shape.0, quantization);
+    Ok(Some(Value::quantized(tensor(made), levels)))
 }
 
 /// The rows of a matrix, quantized.

@@ -2,10 +2,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::Follow;
 use super::carrier::{from_floats, from_words, read_floats};
+#[cfg(feature = "cuda")]
+use crate::kernels::Int8Weights;
 use crate::kernels::{Kernels, Levels, Quantization};
 
 /// A tensor, and its levels once an int8 linear map has asked for them: maps that share an input (the query, key and value
@@ -15,12 +21,24 @@ pub(crate) struct Value {
     tensor: Tensor,
     /// One quantization at most, whatever a program asks for: the memory stays in proportion to the tensor's.
     levels: RefCell<Option<Rc<Levels>>>,
+    /// Outputs of linear maps of the tensor whose steps are still to come.
+    #[cfg(feature = "cuda")]
+    made: RefCell<Vec<Made>>,
 }
+
+/// The output of a linear map, and of which.
+#[cfg(feature = "cuda")]
+type Made = (Arc<Int8Weights>, Follow, Tensor);
 
 impl Value {
     /// The value of a tensor.
     pub(crate) fn new(tensor: Tensor) -> Self {
-        Self { tensor, levels: RefCell::new(None) }
+        Self {
+            tensor,
+            levels: RefCell::new(None),
+            #[cfg(feature = "cuda")]
+            made: RefCell::default(),
+        }
     }
 
     /// The tensor.
@@ -47,6 +65,32 @@ impl Value {
         let levels = Rc::new(quantize(&self.tensor, kernels, quantization)?);
         self.levels.replace(Some(Rc::clone(&levels)));
         Ok(levels)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Value {
+    /// The value of a tensor that was quantized as it was made.
+    pub(crate) fn quantized(tensor: Tensor, levels: Levels) -> Self {
+        Self { levels: RefCell::new(Some(Rc::new(levels))), ..Self::new(tensor) }
+    }
+
+    /// The rows of a matrix on a device, quantized.
+    pub(crate) fn levels_on_device(&self, quantization: Quantization) -> Result<Rc<Levels>> {
+        self.levels(Kernels::Portable, quantization)
+    }
+
+    /// Keeps the output of a linear map of the tensor until its step comes.
+    pub(crate) fn put_made(&self, weights: &Arc<Int8Weights>, follow: Follow, output: Tensor) {
+        self.made.borrow_mut().push((Arc::clone(weights), follow, output));
+    }
+
+    /// The output of a linear map of the tensor, if it was made ahead.
+    pub(crate) fn take_made(&self, weights: &Arc<Int8Weights>, follow: Follow) -> Option<Tensor> {
+        let mut made = self.made.borrow_mut();
+        let found =
+            made.iter().position(|(of, its_follow, _)| Arc::ptr_eq(of, weights) && *its_follow == follow);
+        found.map(|index| made.remove(index).2)
     }
 }
 

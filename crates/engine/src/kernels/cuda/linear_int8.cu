@@ -2,93 +2,9 @@
 //
 // Sums of a group are integers, exact in any order: only the scales that follow have one.
 #include "linear.cuh"
+#include "quantize.cuh"
 
-// ---- Quantizing: rows of x in groups become levels, or two digits of them, and a scale for each group. ----
-
-struct Grid {
-    float factor, scale;
-    int limit;
-};
-
-// arithmetic::int8::Grid::from_greatest, of a magnitude's bits.
-__device__ __forceinline__ Grid grid_of(uint32_t greatest, bool sixteen) {
-    int limit = sixteen ? 32512 : 127;
-    if (greatest >= 0x7f800000u) return {0.0f, bits_float(CANONICAL_NAN), limit};
-    if (greatest < 0x0d800000u) return {0.0f, 0.0f, limit};
-    float amax = bits_float(greatest), most = from_int(limit);
-    return {divide_rn(most, amax), divide_rn(amax, most), limit};
-}
-
-// The level of x. Where the factor is 0 it is 0 whatever x is: a conversion of NaN gives 0.
-__device__ __forceinline__ int level_of(const Grid &grid, float x) {
-    int level = to_int(mul_rn(x, grid.factor));
-    return level > grid.limit ? grid.limit : level < -grid.limit ? -grid.limit : level;
-}
-
-__device__ __forceinline__ int low_digit(int level) { return ((level + 128) & 255) - 128; }
-
-__device__ __forceinline__ uint32_t magnitude_bits(float x) { return float_bits(x) & 0x7fffffffu; }
-
-__device__ __forceinline__ uint32_t greater(uint32_t a, uint32_t b) { return a > b ? a : b; }
-
-constexpr int WIDE_WARPS = 8;
-
-// The greatest of a warp's values, or of a block's.
-template <int WARPS>
-__device__ __forceinline__ uint32_t greatest_of(uint32_t value) {
-    for (int mask = 16; mask > 0; mask /= 2) value = greater(value, __shfl_xor_sync(ALL_LANES, value, mask));
-    if constexpr (WARPS > 1) {
-        __shared__ uint32_t all[WARPS];
-        if (threadIdx.x % 32 == 0) all[threadIdx.x / 32] = value;
-        __syncthreads();
-        for (int i = 0; i < WARPS; i++) value = greater(value, all[i]);
-    }
-    return value;
-}
-
-struct Levels {
-    int8_t *low, *high;
-    float *scales;
-};
-
-// A group by `WARPS` warps. `group` is the index of the group among all of all rows, `len` its length.
-template <int WARPS>
-__device__ __forceinline__ void quantize_group(const float *x, const Levels &levels, size_t group, uint32_t len) {
-    constexpr uint32_t THREADS = WARPS * 32;
-    uint32_t thread = threadIdx.x % THREADS;
-    size_t first = group * len;
-    bool fours = len % 4 == 0, sixteen = levels.high != nullptr;
-    uint32_t greatest = 0;
-    if (fours) {
-        for (uint32_t i = thread * 4; i < len; i += THREADS * 4) {
-            Piece piece = load_piece(x + first + i);
-            UNROLL for (int k = 0; k < 4; k++) greatest = greater(greatest, piece.words[k] & 0x7fffffffu);
-        }
-    } else {
-        for (uint32_t i = thread; i < len; i += THREADS) greatest = greater(greatest, magnitude_bits(x[first + i]));
-    }
-    Grid grid = grid_of(greatest_of<WARPS>(greatest), sixteen);
-    if (thread == 0) levels.scales[group] = grid.scale;
-    if (fours) {
-        for (uint32_t i = thread * 4; i < len; i += THREADS * 4) {
-            Piece piece = load_piece(x + first + i);
-            uint32_t low = 0, high = 0;
-            UNROLL for (int k = 0; k < 4; k++) {
-                int level = level_of(grid, bits_float(piece.words[k])), digit = low_digit(level);
-                low |= (static_cast<uint32_t>(digit) & 0xffu) << 8 * k;
-                high |= (static_cast<uint32_t>((level - digit) >> 8) & 0xffu) << 8 * k;
-            }
-            *reinterpret_cast<uint32_t *>(levels.low + first + i) = low;
-            if (sixteen) *reinterpret_cast<uint32_t *>(levels.high + first + i) = high;
-        }
-    } else {
-        for (uint32_t i = thread; i < len; i += THREADS) {
-            int level = level_of(grid, x[first + i]), digit = low_digit(level);
-            levels.low[first + i] = static_cast<int8_t>(digit);
-            if (sixteen) levels.high[first + i] = static_cast<int8_t>((level - digit) >> 8);
-        }
-    }
-}
+// ---- Quantizing: a warp, or a block, for each group. ----
 
 // Short groups: a warp each.
 KERNEL(quantize_short)(const float *x, int8_t *low, int8_t *high, float *scales, uint64_t groups, uint32_t len) {
@@ -315,12 +231,46 @@ struct FewInt8 {
 };
 
 template <typename Few>
-__device__ __forceinline__ void int8_few(const Int8Map &map, uint32_t slots) {
+__device__ __forceinline__ void int8_few_block(const Int8Map &map, uint32_t slots, uint32_t block) {
     DYNAMIC_SHARED(int, sums);
     uint32_t row_groups = (map.output.rows + Few::ROWS - 1) / Few::ROWS;
-    size_t first_row = static_cast<size_t>(blockIdx.x % row_groups) * Few::ROWS;
-    size_t first_column = static_cast<size_t>(blockIdx.x / row_groups) * Few::COLUMNS;
+    size_t first_row = static_cast<size_t>(block % row_groups) * Few::ROWS;
+    size_t first_column = static_cast<size_t>(block / row_groups) * Few::COLUMNS;
     Few{map, sums, slots, first_row, first_column, static_cast<int>(threadIdx.x % 32), static_cast<int>(threadIdx.x / 32)}.run();
+}
+
+template <typename Few>
+__device__ __forceinline__ void int8_few(const Int8Map &map, uint32_t slots) {
+    int8_few_block<Few>(map, slots, blockIdx.x);
+}
+
+// A map of several that read the same levels. One without columns is none.
+struct Int8Part {
+    const int8_t *weights;
+    const float *weight_scales, *bias;
+    float *out;
+    uint32_t columns;
+    int then;
+};
+
+// Each of the maps has its own blocks. `map` has what they have in common.
+template <typename Few>
+__device__ __forceinline__ void int8_few_together(Int8Map map, const Int8Part (&parts)[3], uint32_t slots) {
+    uint32_t row_groups = (map.output.rows + Few::ROWS - 1) / Few::ROWS, block = blockIdx.x;
+    Int8Part own = parts[0];
+    UNROLL for (int i = 0; i < 2; i++) {
+        uint32_t blocks = (own.columns + Few::COLUMNS - 1) / Few::COLUMNS * row_groups;
+        if (block < blocks) break;
+        block -= blocks;
+        own = parts[i + 1];
+    }
+    map.weights = own.weights;
+    map.weight_scales = own.weight_scales;
+    map.bias = own.bias;
+    map.output.out = own.out;
+    map.output.columns = own.columns;
+    map.output.then = own.then;
+    int8_few_block<Few>(map, slots, block);
 }
 
 // ---- Many rows: tiles of 128 rows of digits × 128 columns. ----
@@ -567,3 +517,26 @@ INT8(int8_tile_whole_digits, 2, int8_tile<TileInt8<true, false, 128>>)
 INT8(int8_tile_grouped_digits, 1, int8_tile<TileInt8<true, true, 128>>)
 INT8(int8_tile_short_digits, 1, int8_tile<TileInt8<true, true, 64>>)
 INT8(int8_plain, 1, plain_result)
+
+#define TOGETHER(name, blocks, ...)                                                                                           \
+    KERNEL_BOUNDS(name, 256, blocks)(const int8_t *low, const int8_t *high, const float *scales, uint32_t rows,               \
+                                     uint32_t depth, uint32_t group, uint32_t slots, const int8_t *weights_0,                 \
+                                     const float *scales_0, const float *bias_0, float *out_0, uint32_t columns_0,            \
+                                     int then_0, const int8_t *weights_1, const float *scales_1, const float *bias_1,         \
+                                     float *out_1, uint32_t columns_1, int then_1, const int8_t *weights_2,                   \
+                                     const float *scales_2, const float *bias_2, float *out_2, uint32_t columns_2,            \
+                                     int then_2) {                                                                            \
+        const Int8Part parts[3] = {{weights_0, scales_0, bias_0, out_0, columns_0, then_0},                                   \
+                                   {weights_1, scales_1, bias_1, out_1, columns_1, then_1},                                   \
+                                   {weights_2, scales_2, bias_2, out_2, columns_2, then_2}};                                  \
+        Int8Map map{low, high, scales, nullptr, nullptr, nullptr, depth, group, {nullptr, nullptr, rows, 0, 0}};              \
+        int8_few_together<__VA_ARGS__>(map, parts, slots);                                                                    \
+    }                                                                                                                         \
+    EXPORT(name)
+
+TOGETHER(int8_few_8_together, 3, FewInt8<1, 1, 4, false>)
+TOGETHER(int8_few_16_together, 2, FewInt8<1, 2, 4, false>)
+TOGETHER(int8_few_32_together, 2, FewInt8<2, 4, 2, false>)
+TOGETHER(int8_few_8_digits_together, 3, FewInt8<1, 1, 4, true>)
+TOGETHER(int8_few_16_digits_together, 2, FewInt8<1, 2, 4, true>)
+TOGETHER(int8_few_32_digits_together, 2, FewInt8<2, 4, 2, true>)

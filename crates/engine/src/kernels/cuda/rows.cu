@@ -1,5 +1,5 @@
 // Operators that go row by row: norms, and the mean over the rows of a sequence.
-#include "exact.cuh"
+#include "quantize.cuh"
 
 // Which norm, and what its statistics are.
 enum Norm { LAYER, RMS, UNIT };
@@ -156,6 +156,22 @@ __device__ __forceinline__ void norm_by_block(const NormRows &of, bool held) {
         out[i] = normed<NORM>(x[i], statistics, of.weight, of.bias, i);
 }
 
+// A row, normed and then quantized in groups of `len` columns: long ones by the block, others by a warp each.
+template <int NORM>
+__device__ __forceinline__ void norm_and_quantize(const NormRows &of, bool held, const Levels &levels, uint32_t len, bool by_block) {
+    norm_by_block<NORM>(of, held);
+    // What other threads of the block have written is there behind the barrier.
+    __syncthreads();
+    uint32_t groups = of.width / len;
+    size_t first = static_cast<size_t>(blockIdx.x) * groups;
+    if (by_block) {
+        for (uint32_t group = 0; group < groups; group++) quantize_group<WIDE_WARPS>(of.out, levels, first + group, len);
+    } else {
+        for (uint32_t group = threadIdx.x / 32; group < groups; group += WIDE_WARPS)
+            quantize_group<1>(of.out, levels, first + group, len);
+    }
+}
+
 KERNEL_BOUNDS(layer_norm_narrow, 128, 4)
 (const float *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias, float eps,
  float *__restrict__ out, uint32_t rows, uint32_t width) {
@@ -181,6 +197,19 @@ KERNEL(rms_norm_wide)(const float *__restrict__ x, const float *__restrict__ wei
     norm_by_block<RMS>({x, weight, nullptr, eps, out, rows, width}, held != 0);
 }
 EXPORT(rms_norm_wide)
+
+KERNEL(layer_norm_quantize)(const float *x, const float *weight, const float *bias, float eps, float *out, uint32_t rows,
+                            uint32_t width, uint32_t held, int8_t *low, int8_t *high, float *scales, uint32_t len,
+                            uint32_t by_block) {
+    norm_and_quantize<LAYER>({x, weight, bias, eps, out, rows, width}, held != 0, {low, high, scales}, len, by_block != 0);
+}
+EXPORT(layer_norm_quantize)
+
+KERNEL(rms_norm_quantize)(const float *x, const float *weight, float eps, float *out, uint32_t rows, uint32_t width,
+                          uint32_t held, int8_t *low, int8_t *high, float *scales, uint32_t len, uint32_t by_block) {
+    norm_and_quantize<RMS>({x, weight, nullptr, eps, out, rows, width}, held != 0, {low, high, scales}, len, by_block != 0);
+}
+EXPORT(rms_norm_quantize)
 
 KERNEL_BOUNDS(normalize_narrow, 128, 4)
 (const float *__restrict__ x, float *__restrict__ out, uint32_t rows, uint32_t width) {
