@@ -49,6 +49,9 @@ fn compiler(emulator: &Path, kernels: &Path) -> cc::Build {
         .flag("-ffp-contract=off")
         .flag("-fno-fast-math")
         .flag("-Wno-unknown-pragmas")
+        // A GPU refuses what is not aligned to its size, where the host's processor would read it: here the program ends.
+        .flag_if_supported("-fsanitize=alignment")
+        .flag_if_supported("-fsanitize-undefined-trap-on-error")
         .opt_level(2)
         .pic(true)
         .warnings(true)

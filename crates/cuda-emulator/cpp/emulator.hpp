@@ -35,6 +35,8 @@ void *dynamic_shared();
 // Asynchronous copies: they happen when they are waited for, and not before.
 void copy_later(void *to, const void *from, unsigned bytes, bool valid);
 void end_copies();
+// Ends the program where an address is not a multiple of so many bytes.
+void check_aligned(const void *at, unsigned bytes);
 void wait_copies(int groups_left);
 
 // Makes a kernel known by its name. `types` has a byte for each parameter: the size of a value; for a pointer 64 more than
@@ -206,6 +208,7 @@ inline void mma_s8(int (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) 
 
 inline void load_matrices(uint32_t (&d)[4], const void *row) {
     const char *rows[32];
+    emulator::check_aligned(row, 16);
     emulator::exchange(&row, sizeof row, rows);
     for (unsigned matrix = 0; matrix < 4; matrix++)
         std::memcpy(&d[matrix], rows[matrix * 8 + emulator::here.lane / 4] + emulator::here.lane % 4 * 4, 4);

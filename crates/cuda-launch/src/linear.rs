@@ -264,7 +264,8 @@ fn int8_kernel(weights: &Int8Weights, rows: u32) -> Int8Kernel {
     let Int8Weights { columns, depth, group, sixteen, .. } = *weights;
     let is_whole = group == depth;
     let is_aligned = depth.is_multiple_of(16) && depth < MOST_DEPTH;
-    if !is_aligned || !(is_whole || group.is_multiple_of(MMA_STEP)) {
+    // Groups shorter than a step would each need a place for their sums, more than a block has.
+    if !is_aligned || group < MMA_STEP || !(is_whole || group.is_multiple_of(MMA_STEP)) {
         let blocks = (u64::from(rows) * u64::from(columns)).div_ceil(u64::from(INT8_THREADS));
         return Int8Kernel {
             kernel: "int8_plain",

@@ -1,6 +1,5 @@
 //! From logits to tokens: `sampling.cu`.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::{At, Launch, Shape, launch};
@@ -23,32 +22,39 @@ impl Changes {
     /// Adds a sequence: its prompt, what is known of its answer, and its biases, each token once. Returns its changes, for
     /// [`PenalizedRow::changes`]. Where no penalty is set, prompt and answer may be left empty: they change nothing.
     pub fn add(&mut self, prompt: &[u32], answer: &[u32], biases: &[(u32, f32)]) -> Range<u32> {
-        #[derive(Default)]
-        struct Change {
-            flags: u32,
-            bias: f32,
-            positions: Vec<u32>,
-        }
-        let mut changes: BTreeMap<u32, Change> = BTreeMap::new();
-        for &token in prompt {
-            changes.entry(token).or_default().flags |= Self::IN_PROMPT;
-        }
-        for (position, &token) in (0..).zip(answer) {
-            changes.entry(token).or_default().positions.push(position);
-        }
-        for &(token, bias) in biases {
-            let change = changes.entry(token).or_default();
-            change.flags |= Self::BIASED;
-            change.bias = bias;
-        }
+        // Sequences are long, and this is done in every step: where tokens occur, the prompt as place 0, is put in order at once.
+        let in_prompt = prompt.iter().map(|&token| u64::from(token) << 32);
+        let in_answer = (1_u64..).zip(answer).map(|(place, &token)| u64::from(token) << 32 | place);
+        let mut occurrences: Vec<u64> = in_prompt.chain(in_answer).collect();
+        occurrences.sort_unstable();
+        let mut biases = biases.to_vec();
+        biases.sort_unstable_by_key(|it| it.0);
+        let mut biases = biases.into_iter().peekable();
         let first = self.len();
-        for (token, change) in changes {
-            let start = self.positions.len() as u32;
-            self.positions.extend(change.positions);
-            let end = self.positions.len() as u32;
-            self.words.extend([token, change.flags, change.bias.to_bits(), start, end]);
+        for of_token in occurrences.chunk_by(|one, next| one >> 32 == next >> 32) {
+            let token = (of_token[0] >> 32) as u32;
+            while let Some((other, bias)) = biases.next_if(|it| it.0 < token) {
+                self.push(other, &[], Some(bias));
+            }
+            let bias = biases.next_if(|it| it.0 == token).map(|it| it.1);
+            self.push(token, of_token, bias);
+        }
+        for (token, bias) in biases {
+            self.push(token, &[], Some(bias));
         }
         first..self.len()
+    }
+
+    /// Adds the change of a token that occurs at these places: in the prompt where the lower word is 0, else in the answer
+    /// at the position before.
+    fn push(&mut self, token: u32, occurrences: &[u64], bias: Option<f32>) {
+        let places = || occurrences.iter().map(|&it| it as u32);
+        let start = self.positions.len() as u32;
+        self.positions.extend(places().filter(|&place| place > 0).map(|place| place - 1));
+        let end = self.positions.len() as u32;
+        let in_prompt = if places().next() == Some(0) { Self::IN_PROMPT } else { 0 };
+        let biased = if bias.is_some() { Self::BIASED } else { 0 };
+        self.words.extend([token, in_prompt | biased, bias.unwrap_or(0.0).to_bits(), start, end]);
     }
 
     fn len(&self) -> u32 {

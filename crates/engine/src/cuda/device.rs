@@ -36,6 +36,10 @@ static OPEN: Mutex<Vec<Device>> = Mutex::new(Vec::new());
 #[derive(Clone)]
 pub(crate) struct Device(Arc<Inner>);
 
+/// Kernels that have been launched, with the most shared memory that was asked for them. What was asked is the driver's, for all
+/// streams: to ask for less on one of them would take it from the others.
+type Functions = Arc<Mutex<HashMap<&'static str, (CudaFunction, u32)>>>;
+
 struct Inner {
     info: DeviceInfo,
     candle: CudaDevice,
@@ -43,8 +47,7 @@ struct Inner {
     stream: Arc<CudaStream>,
     modules: Vec<Arc<CudaModule>>,
     multiprocessors: u32,
-    /// Kernels that have been launched, with the most shared memory that was asked for them.
-    functions: Mutex<HashMap<&'static str, (CudaFunction, u32)>>,
+    functions: Functions,
     /// The same device by a stream that does nothing but be captured.
     captured: OnceLock<Device>,
 }
@@ -121,17 +124,17 @@ impl Device {
         let modules = IMAGES.iter().map(load).collect::<std::result::Result<_, _>>().w()?;
         keep_memory(&stream).w()?;
         let multiprocessors = stream.context().attribute(MULTIPROCESSORS).w()?.unsigned_abs();
-        Ok(Self::with(info, candle, modules, multiprocessors))
+        Ok(Self::with((info, candle), modules, Functions::default(), multiprocessors))
     }
 
     fn with(
-        info: DeviceInfo,
-        candle: CudaDevice,
+        (info, candle): (DeviceInfo, CudaDevice),
         modules: Vec<Arc<CudaModule>>,
+        functions: Functions,
         multiprocessors: u32,
     ) -> Self {
         let (tensors, stream) = (Tensors::Cuda(candle.clone()), candle.cuda_stream());
-        let (functions, captured) = (Mutex::default(), OnceLock::new());
+        let captured = OnceLock::new();
         Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions, captured }))
     }
 
@@ -141,12 +144,13 @@ impl Device {
     /// # Errors
     /// The driver refuses another stream.
     pub(crate) fn captured(&self) -> Result<&Self> {
-        let Inner { info, modules, multiprocessors, captured, .. } = &*self.0;
+        let Inner { info, modules, functions, multiprocessors, captured, .. } = &*self.0;
         if let Some(device) = captured.get() {
             return Ok(device);
         }
         let DeviceInfo::Cuda { index, .. } = info else { bail!("the CPU captures nothing") };
-        let device = Self::with(info.clone(), new_stream(*index)?, modules.clone(), *multiprocessors);
+        let opened = (info.clone(), new_stream(*index)?);
+        let device = Self::with(opened, modules.clone(), Arc::clone(functions), *multiprocessors);
         Ok(captured.get_or_init(|| device))
     }
 
@@ -216,6 +220,10 @@ impl Device {
     /// are dropped earlier stay that long, for their memory goes back in the order of the stream.
     pub(crate) unsafe fn launch(&self, launches: impl IntoIterator<Item = Launch>) -> Result<()> {
         for Launch { kernel, shape, arguments } in launches {
+            // What has no rows has no blocks, and the driver refuses that.
+            if shape.grid.contains(&0) {
+                continue;
+            }
             let function = self.function(kernel, shape.shared)?;
             let words: Vec<u64> =
                 (arguments.iter()).map(|argument| u64::from_ne_bytes(argument.to_ne_bytes())).collect();
@@ -298,6 +306,11 @@ pub(crate) fn note_loss(error: &Error) {
         CUDA_ERROR_INVALID_PC,
         CUDA_ERROR_LAUNCH_FAILED,
         CUDA_ERROR_EXTERNAL_DEVICE,
+        CUDA_ERROR_CONTAINED,
+        CUDA_ERROR_NVLINK_UNCORRECTABLE,
+        CUDA_ERROR_TENSOR_MEMORY_LEAK,
+        CUDA_ERROR_MPS_CLIENT_TERMINATED,
+        CUDA_ERROR_UNKNOWN,
     ];
     if let Some(code) = cause(error).filter(|code| lost.contains(code)) {
         lose(&reason(DriverError(code)));

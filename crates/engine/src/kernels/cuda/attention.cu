@@ -204,7 +204,7 @@ __device__ __forceinline__ void scores_tile(const float *q, const Source<Element
 
 // Scores to exponentials, a block for each query; `sums[item · tile + query]` is their sum. `held` has room for `room`
 // exponentials, a multiple of 64.
-KERNEL(attention_weights)(float *__restrict__ scores, const uint32_t *__restrict__ items, float *__restrict__ sums,
+KERNEL_BOUNDS(attention_weights, 1024, 1)(float *__restrict__ scores, const uint32_t *__restrict__ items, float *__restrict__ sums,
                           uint32_t shared, uint32_t causal, uint32_t room) {
     DYNAMIC_SHARED(float, held);
     __shared__ float greatest[32];

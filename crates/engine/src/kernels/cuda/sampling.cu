@@ -23,7 +23,7 @@ __device__ __forceinline__ uint32_t change_from(const uint32_t *changes, uint32_
 
 // arithmetic::sampling::penalize. A row has six words: its first change and the end of its changes, the tokens of the answer
 // before the one that it gives, and the three penalties.
-KERNEL(penalize)(const float *__restrict__ logits, const uint32_t *__restrict__ changes, const uint32_t *__restrict__ positions,
+KERNEL_BOUNDS(penalize, 512, 1)(const float *__restrict__ logits, const uint32_t *__restrict__ changes, const uint32_t *__restrict__ positions,
                  const uint32_t *__restrict__ rows, float *__restrict__ out, uint32_t width) {
     const uint32_t *row = rows + static_cast<size_t>(blockIdx.x) * 6;
     const float *from = logits + static_cast<size_t>(blockIdx.x) * width;
