@@ -7,6 +7,9 @@
 
 #[path = "support/decoder.rs"]
 mod decoder;
+#[path = "../examples/gpu_check/shape.rs"]
+#[expect(dead_code, reason = "shared with the check of a card")]
+mod shape;
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "shared with other tests")]
 mod support;
@@ -27,6 +30,7 @@ use gainsay_program::{
     ActivationBits, ArithmeticProfile, Dtype, GenerationRequest, JobInput, KvDtype, Sampling, StopRules,
     ValidatedModel,
 };
+use shape::{Matrices, Shape, TINY};
 use support::{Random, job};
 
 type Weights = Vec<Arc<[u8]>>;
@@ -177,16 +181,15 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     let small =
         [KvDtype::Bf16, KvDtype::F32].map(|kv_dtype| Decoder { kv_dtype, ..Decoder::small() }.build());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
-    // In groups, and by channel, where queries, keys and values are one launch.
-    let int8 = [8, 0].map(|group| lowered(&folder.join("llama3"), (ArithmeticProfile::ExactInt8V1, group)));
-    for (model, weights) in small.into_iter().chain(int8) {
-        let [cuda, cpu] = both(&model, &weights);
-        let name = &model.manifest().name;
+    let small = small.into_iter().chain([lowered(&folder.join("llama3"), ArithmeticProfile::ExactInt8V1)]);
+    let small = small.map(|(model, weights)| both(&model, &weights));
+    // By channel, and as wide as the kernels for few rows want: queries, keys and values are one launch.
+    let wide = [DeviceChoice::Cuda(0), DeviceChoice::Cpu].map(|on| WIDE.load(Matrices::Int8(0), on).unwrap());
+    for [cuda, cpu] in small.chain([wide]) {
+        let name = &cpu.model().manifest().name;
         let mut all = requests(60);
-        all.extend(requests(60));
-        for (request, (len, answer)) in
-            all.iter_mut().zip([(125, 9), (3, 12), (120, 20), (1, 5), (60, 2), (127, 7)])
-        {
+        all.extend(requests(60).pop());
+        for (request, (len, answer)) in all.iter_mut().zip([(125, 9), (3, 8), (1, 5), (127, 7)]) {
             request.prompt = (0..len).map(|at| (at * 7 + len) % 60).collect();
             request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(answer) };
         }
@@ -201,10 +204,12 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     }
 }
 
+/// Wide enough for the kernels that multiply few rows of levels.
+const WIDE: Shape = Shape { head_dim: 16, intermediate: 128, ..TINY };
+
 /// Launches and waits of each step of an answer.
-fn steps(driver: &Driver, (model, weights): &(Arc<ValidatedModel>, Weights)) -> Vec<(u64, u64)> {
-    let [cuda, _] = both(model, weights);
-    let mut runner = Runner::new(cuda, RunnerOptions::default());
+fn steps(driver: &Driver, model: Model) -> Vec<(u64, u64)> {
+    let mut runner = Runner::new(model, RunnerOptions::default());
     let mut request = requests(60).remove(0);
     request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(8) };
     runner.join(0, Work::Generate { request, stop: Box::new(|_| false) }).unwrap();
@@ -221,33 +226,31 @@ fn steps(driver: &Driver, (model, weights): &(Arc<ValidatedModel>, Weights)) -> 
 #[test]
 fn a_step_that_is_a_graph_is_one_launch() {
     let (_turn, Some(driver)) = driver() else { return };
-    let steps = steps(driver, &Decoder::small().build());
+    let (model, weights) = Decoder::small().build();
+    let [cuda, _] = both(&model, &weights);
+    let steps = steps(driver, cuda);
     println!("launches and waits by step: {steps:?}");
-    assert!(steps[1].0 > 20, "the second step is the first of its kind: {steps:?}");
+    assert!(steps[0].0 > 20, "the first of its kind: {steps:?}");
     assert!(steps[3..7].iter().all(|&step| step == (1, 1)), "{steps:?}");
 }
 
-/// Queries, keys and values of a block are one launch where there is a kernel for that: not for groups of eight.
+/// Queries, keys and values of a block are one launch where there is a kernel for that: not for groups of sixteen.
 #[test]
 fn maps_that_read_the_same_levels_are_one_launch() {
     let (_turn, Some(driver)) = driver() else { return };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
-    let [alone, together] = [8, 0].map(|group| {
-        let int8 = lowered(&folder.join("llama3"), (ArithmeticProfile::ExactInt8V1, group));
-        let blocks = int8.0.layer_count() as u64 - 2;
-        (steps(driver, &int8)[1].0, blocks)
-    });
-    println!("launches of a step of {} blocks: {} and {}", alone.1, alone.0, together.0);
-    assert_eq!(alone.0 - together.0, 2 * together.1);
+    let launches = |group| {
+        let model = WIDE.load(Matrices::Int8(group), DeviceChoice::Cuda(0)).unwrap();
+        steps(driver, model)[0].0
+    };
+    let (alone, together) = (launches(16), launches(0));
+    println!("launches of a step of {} blocks: {alone} and {together}", WIDE.blocks);
+    assert_eq!(alone - together, 2 * u64::from(WIDE.blocks));
 }
 
 /// The model of a family's fixture.
-fn lowered(
-    family: &Path,
-    (arithmetic, int8_group): (ArithmeticProfile, u32),
-) -> (Arc<ValidatedModel>, Weights) {
+fn lowered(family: &Path, arithmetic: ArithmeticProfile) -> (Arc<ValidatedModel>, Weights) {
     let files = LanguageFiles::load(|name| Ok::<_, Infallible>(std::fs::read(family.join(name)).ok()));
-    let options = LowerOptions { int8_group, ..LowerOptions::new("small", arithmetic) };
+    let options = LowerOptions { int8_group: 8, ..LowerOptions::new("small", arithmetic) };
     let lowered = lower_language(&files.unwrap(), &options).unwrap();
     let weights = lowered.weights.iter().map(|bytes| Arc::from(&bytes[..])).collect();
     (Arc::new(lowered.manifest.validate().unwrap()), weights)
@@ -262,7 +265,7 @@ fn every_family_is_that_of_the_cpu() {
     let mut seen = 0;
     for family in families.filter(|path| path.is_dir()) {
         for arithmetic in ArithmeticProfile::ALL {
-            let (model, weights) = lowered(&family, (arithmetic, 8));
+            let (model, weights) = lowered(&family, arithmetic);
             let [cuda, cpu] = both(&model, &weights);
             let sampling =
                 Sampling { temperature: 0.8, seed: 3, presence_penalty: 0.5, ..Sampling::default() };
