@@ -199,7 +199,7 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
         assert_eq!(generate(&cuda, &all[1..], None), generate(&cpu, &all[1..], None), "{name}");
         if let (Some(driver), Some(before)) = (driver, before) {
             let graphs = driver.usage().graphs - before.graphs;
-            assert!(graphs > 10, "{graphs} steps were graphs");
+            assert!(graphs > 4, "{graphs} steps were graphs");
         }
     }
 }
