@@ -140,14 +140,25 @@ struct FewInt8 {
         else if (chunk < map.depth) load<true>(from, chunk, to);
     }
 
+    // A digit's place among a column's. Lanes add to four digits of eight columns at once: where columns follow each other
+    // too far apart to be in different banks, this is what parts them.
+    static __device__ __forceinline__ int turned(int column, int digit) {
+        int turn = column % 8 * ROW_TILES / 4;
+        return digit ^ (turn % 2 | turn / 2 * 8);
+    }
+
     __device__ __forceinline__ void give(uint32_t slot, int (&of)[COLUMN_TILES][ROW_TILES][4]) const {
-        int *to = sums + slot * SLOT + quarter_of(lane) * DIGITS + part_of(lane) * 2;
-        UNROLL for (int column = 0; column < COLUMN_TILES; column++)
-            UNROLL for (int row = 0; row < ROW_TILES; row++)
-                UNROLL for (int i = 0; i < 4; i++) {
-                    atomicAdd(to + (column * 16 + i / 2 * 8) * DIGITS + row * 8 + i % 2, of[column][row][i]);
-                    of[column][row][i] = 0;
-                }
+        int quarter = quarter_of(lane), *to = sums + slot * SLOT + quarter * DIGITS;
+        UNROLL for (int row = 0; row < ROW_TILES; row++)
+            UNROLL for (int digit = 0; digit < 2; digit++) {
+                int *at = to + turned(quarter, row * 8 + part_of(lane) * 2 + digit);
+                UNROLL for (int column = 0; column < COLUMN_TILES; column++)
+                    UNROLL for (int half = 0; half < 2; half++) {
+                        int &sum = of[column][row][half * 2 + digit];
+                        atomicAdd(at + (column * 16 + half * 8) * DIGITS, sum);
+                        sum = 0;
+                    }
+            }
     }
 
     // Multiplies this warp's part of a chunk, which begins `offset` positions into the group of `at`.
@@ -176,12 +187,13 @@ struct FewInt8 {
             if (first_column + column >= map.output.columns || first_row + row >= map.output.rows) continue;
             const float *row_scales = map.scales + (first_row + row) * groups + next.group;
             const float *column_scales = map.weight_scales + (first_column + column) * groups + next.group;
-            int *first = sums + column * DIGITS + row, *end = first + slots * SLOT, *sum = first + next.slot * SLOT;
+            int *first = sums + column * DIGITS + turned(column, row), *end = first + slots * SLOT;
+            int *sum = first + next.slot * SLOT, upper = turned(column, row + DIGITS - ROWS) - turned(column, row);
             float total = totals[i];
             for (uint32_t group = 0; group < count; group++) {
-                int low = sum[0], high = SIXTEEN ? sum[DIGITS - ROWS] : 0;
+                int low = sum[0], high = SIXTEEN ? sum[upper] : 0;
                 sum[0] = 0;
-                if (SIXTEEN) sum[DIGITS - ROWS] = 0;
+                if (SIXTEEN) sum[upper] = 0;
                 total = add_group<SIXTEEN>(total, low, high, row_scales[group], column_scales[group]);
                 sum += SLOT;
                 if (sum == end) sum = first;
