@@ -215,6 +215,7 @@ inline void load_matrices(uint32_t (&d)[4], const void *row) {
 }
 
 inline void copy16(void *to, const void *from, bool valid) { emulator::copy_later(to, from, 16, valid); }
+inline void copy4(void *to, const void *from) { emulator::copy_later(to, from, 4, true); }
 inline void copies_end() { emulator::end_copies(); }
 template <int GROUPS>
 void copies_wait() { emulator::wait_copies(GROUPS); }

@@ -307,7 +307,11 @@ fn few_int8(weights: &Int8Weights, digits: u32) -> Int8Kernel {
     let (block_columns, chunk) = if row_tiles == 4 { (32, 1024) } else { (16, 2048) };
     // The groups that a chunk can have a part of.
     let slots = chunk / group + 2;
-    let blocks = columns.div_ceil(block_columns) * digits.div_ceil(8 * row_tiles);
-    let shape = Shape::line(blocks, INT8_THREADS).with_shared(slots * block_columns * 8 * row_tiles * 4);
+    let block_digits = 8 * row_tiles;
+    let blocks = columns.div_ceil(block_columns) * digits.div_ceil(block_digits);
+    // Their sums, and twice their scales.
+    let lines = block_columns + if sixteen { block_digits / 2 } else { block_digits };
+    let words = slots * (block_columns * block_digits + 2 * lines);
+    let shape = Shape::line(blocks, INT8_THREADS).with_shared(words * 4);
     Int8Kernel { kernel, shape, slots }
 }

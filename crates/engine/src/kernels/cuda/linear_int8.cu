@@ -62,7 +62,7 @@ __device__ __forceinline__ void multiply_step(int (&sums)[4], const Piece (&a)[2
 //
 // The weights are a's rows, so that eight rows of levels are a whole multiplication. The warps of a block share its columns
 // and divide the depth; the groups' sums meet in shared memory. Weights go from memory to registers, those of the next
-// chunk while this one's sums are scaled.
+// chunk while this one's sums are scaled; scales come to shared memory a chunk ahead, for nothing hides how long they take.
 constexpr int FEW_WARPS = 8, FEW_THREADS = FEW_WARPS * 32;
 
 // A group by its index, and its slot among the sums that a block has at once. There is a slot for every group that a chunk
@@ -85,6 +85,8 @@ struct FewInt8 {
     static constexpr int DIGITS = 8 * ROW_TILES, ROWS = SIXTEEN ? DIGITS / 2 : DIGITS;
     static constexpr int SPAN = STEPS * MMA_STEP, CHUNK = FEW_WARPS * SPAN;
     static constexpr int SLOT = COLUMNS * DIGITS;
+    // Columns and rows, which have a scale for each group.
+    static constexpr int LINES = COLUMNS + ROWS;
     static constexpr int RESULTS = COLUMNS * ROWS, OF_THREAD = (RESULTS + FEW_THREADS - 1) / FEW_THREADS;
 
     const Int8Map &map;
@@ -178,15 +180,42 @@ struct FewInt8 {
         }
     }
 
+    // Groups whose sums are complete behind a chunk.
+    __device__ __forceinline__ uint32_t complete(uint32_t chunk) const {
+        return (chunk + CHUNK < map.depth ? chunk + CHUNK : map.depth) / map.group;
+    }
+
+    // The scales of the groups that a chunk completes: [slots][LINES], for even chunks and for odd ones.
+    __device__ __forceinline__ float *scales_of(uint32_t chunk) const {
+        return reinterpret_cast<float *>(sums + slots * SLOT) + chunk / CHUNK % 2 * slots * LINES;
+    }
+
+    // Starts bringing them.
+    __device__ __forceinline__ void bring_scales(uint32_t chunk) const {
+        if (chunk >= map.depth) return;
+        // Groups of a line that are copied by lanes side by side.
+        constexpr uint32_t SIDE = 8;
+        uint32_t groups = map.depth / map.group, begin = chunk / map.group, count = complete(chunk) - begin;
+        float *to = scales_of(chunk);
+        // Written out, the loops would take the registers of the weights.
+        ROLL for (uint32_t i = threadIdx.x; i < LINES * SIDE; i += FEW_THREADS) {
+            uint32_t line = i / SIDE;
+            bool of_column = line < COLUMNS;
+            size_t index = of_column ? first_column + line : first_row + line - COLUMNS;
+            if (index >= (of_column ? map.output.columns : map.output.rows)) continue;
+            const float *from = (of_column ? map.weight_scales : map.scales) + index * groups + begin;
+            ROLL for (uint32_t group = i % SIDE; group < count; group += SIDE) copy4(to + group * LINES + line, from + group);
+        }
+    }
+
     // Goes on with this thread's results over the next groups, and empties what held their sums.
-    __device__ __forceinline__ void scale(Slot next, uint32_t count, uint32_t groups, float (&totals)[OF_THREAD]) const {
+    __device__ __forceinline__ void scale(Slot next, uint32_t count, const float *scales, float (&totals)[OF_THREAD]) const {
         UNROLL for (int i = 0; i < OF_THREAD; i++) {
             int result = static_cast<int>(threadIdx.x) + i * FEW_THREADS;
             if (RESULTS % FEW_THREADS != 0 && result >= RESULTS) continue;
             int column = result / ROWS, row = result % ROWS;
             if (first_column + column >= map.output.columns || first_row + row >= map.output.rows) continue;
-            const float *row_scales = map.scales + (first_row + row) * groups + next.group;
-            const float *column_scales = map.weight_scales + (first_column + column) * groups + next.group;
+            const float *row_scales = scales + COLUMNS + row, *column_scales = scales + column;
             int *first = sums + column * DIGITS + turned(column, row), *end = first + slots * SLOT;
             int *sum = first + next.slot * SLOT, upper = turned(column, row + DIGITS - ROWS) - turned(column, row);
             float total = totals[i];
@@ -194,7 +223,7 @@ struct FewInt8 {
                 int low = sum[0], high = SIXTEEN ? sum[upper] : 0;
                 sum[0] = 0;
                 if (SIXTEEN) sum[upper] = 0;
-                total = add_group<SIXTEEN>(total, low, high, row_scales[group], column_scales[group]);
+                total = add_group<SIXTEEN>(total, low, high, row_scales[group * LINES], column_scales[group * LINES]);
                 sum += SLOT;
                 if (sum == end) sum = first;
             }
@@ -203,10 +232,11 @@ struct FewInt8 {
     }
 
     __device__ __forceinline__ void run() const {
-        uint32_t groups = map.depth / map.group;
         Sources from = sources();
         Operands operands;
         load(from, 0, operands);
+        bring_scales(0);
+        copies_end();
         float totals[OF_THREAD];
         UNROLL for (int i = 0; i < OF_THREAD; i++) {
             size_t column = first_column + (threadIdx.x + i * FEW_THREADS) / ROWS;
@@ -221,15 +251,18 @@ struct FewInt8 {
         for (uint32_t chunk = 0; chunk < map.depth; chunk += CHUNK) {
             multiply(operands, at, offset);
             load(from, chunk + CHUNK, operands);
+            bring_scales(chunk + CHUNK);
+            copies_end();
             at.advance(whole);
             offset += rest;
             if (offset >= map.group) {
                 offset -= map.group;
                 at.advance(1);
             }
+            copies_wait<1>();
             __syncthreads();
-            uint32_t complete = chunk + CHUNK < map.depth ? (chunk + CHUNK) / map.group : groups, count = complete - next.group;
-            scale(next, count, groups, totals);
+            uint32_t count = complete(chunk) - next.group;
+            scale(next, count, scales_of(chunk), totals);
             next.advance(count);
             __syncthreads();
         }
