@@ -224,12 +224,13 @@ pub fn lease_ms(given_tokens: u64, answer_tokens: u32, parameters: &Parameters) 
 
 /// The longest that a job can take to be decided once it is first leased, in milliseconds of service time in which
 /// some worker is there to take it. The suspension of its worker, which comes once, may start a claim's window anew just
-/// before it would have been decided.
+/// before it would have been decided; and leases may end without a claim, but only so many that cost something.
 #[must_use]
 pub fn longest_decision_ms(parameters: &Parameters) -> u64 {
     let both = parameters.worker_allowance_ms.saturating_add(parameters.challenger_allowance_ms);
     let pending = parameters.window_ms.saturating_add(both);
     let lease = lease_ms(gainsay_program::MAX_JOB_TOKENS as u64, gainsay_program::MAX_SEQUENCE, parameters);
     let attempt = lease.saturating_add(pending).saturating_add(pending);
-    attempt.saturating_mul(parameters.attempts.into())
+    let fruitless = lease.saturating_mul(parameters.lease_attempts.into());
+    attempt.saturating_mul(parameters.attempts.into()).saturating_add(fruitless)
 }

@@ -313,7 +313,8 @@ fn work_is_withheld_from_a_worker_that_could_not_defend_it() {
     assert!(lifecycle::may_lease(500, &p));
     assert!(!lifecycle::may_lease(501, &p));
     assert_eq!(Closing::Void.verdict(), Verdict::Void);
-    // The lease of the longest answer, and a window with both allowances, which a suspension starts anew once.
+    // All leases that may end without a claim, and for each attempt the lease of the longest answer and a window with both
+    // allowances, which a suspension starts anew once.
     let lease =
         lifecycle::lease_ms(gainsay_program::MAX_JOB_TOKENS as u64, gainsay_program::MAX_SEQUENCE, &p);
     assert_eq!(lifecycle::lease_ms(0, 0, &p), p.lease_ms);
@@ -322,6 +323,7 @@ fn work_is_withheld_from_a_worker_that_could_not_defend_it() {
             && lifecycle::lease_ms(0, 1, &p) > lifecycle::lease_ms(1, 0, &p)
     );
     let attempt = lease + 2 * (p.window_ms + 1_000 + p.challenger_allowance_ms);
-    assert_eq!(lifecycle::longest_decision_ms(&p), u64::from(p.attempts) * attempt);
+    let fruitless = u64::from(p.lease_attempts) * lease;
+    assert_eq!(lifecycle::longest_decision_ms(&p), u64::from(p.attempts) * attempt + fruitless);
     assert_eq!(lifecycle::longest_decision_ms(&Parameters { window_ms: u64::MAX, ..p }), u64::MAX);
 }
