@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Simd;
 use crate::machine::Machine;
@@ -139,12 +140,35 @@ pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
     Err(DeviceError::NotBuilt)
 }
 
-static LOST: OnceLock<String> = OnceLock::new();
+/// Whether the CUDA device that a process relies on is lost to it.
+struct Loss {
+    relied_on: AtomicBool,
+    reason: OnceLock<String>,
+}
+
+static LOSS: Loss = Loss::new();
+
+impl Loss {
+    const fn new() -> Self {
+        Self { relied_on: AtomicBool::new(false), reason: OnceLock::new() }
+    }
+
+    /// Takes note that a device has passed its self-test, so that models may run there.
+    fn rely(&self) {
+        self.relied_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note that a device is of no more use, and says whether that is a loss. One that fails in its first self-test is
+    /// none: nothing was promised with it, and the CPU may do.
+    fn lose(&self, reason: &str) -> bool {
+        self.relied_on.load(Ordering::Relaxed) && self.reason.set(reason.to_owned()).is_ok()
+    }
+}
 
 /// Takes note that a device does nothing more for this process, whatever it is asked.
 #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a CUDA device is lost"))]
 pub(crate) fn lose(reason: &str) {
-    if LOST.set(reason.to_owned()).is_ok() {
+    if LOSS.lose(reason) {
         tracing::error!(reason, "a device is lost to this process");
     }
 }
@@ -152,7 +176,7 @@ pub(crate) fn lose(reason: &str) {
 /// Why this process can use no device any more, once a kernel or the hardware has failed in a way that only a new process
 /// recovers from. Every run on a device fails from then on.
 pub fn lost_device() -> Option<&'static str> {
-    LOST.get().map(String::as_str)
+    LOSS.reason.get().map(String::as_str)
 }
 
 /// What a self-test that was passed has found.
@@ -228,6 +252,24 @@ impl Chosen {
         let machine = Machine::cuda(index)?;
         let checks = machine.checks()?;
         machine.judge(&checks)?;
+        LOSS.rely();
         Ok(Self { machine, passed_over: None, checks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_before_it_is_relied_on_is_not_lost() {
+        let loss = Loss::new();
+        // A party that took the CPU instead must not end.
+        assert!(!loss.lose("in its self-test"));
+        assert_eq!(loss.reason.get(), None);
+        loss.rely();
+        assert!(loss.lose("in a run"));
+        assert!(!loss.lose("in the next run"));
+        assert_eq!(loss.reason.get().map(String::as_str), Some("in a run"));
     }
 }

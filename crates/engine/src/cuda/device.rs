@@ -292,6 +292,13 @@ pub(crate) fn is_out_of_memory(error: &Error) -> bool {
 
 /// Takes note of an error after which the driver refuses everything that this process asks.
 pub(crate) fn note_loss(error: &Error) {
+    if let Some(code) = loss(error) {
+        lose(&reason(DriverError(code)));
+    }
+}
+
+/// What the driver has answered, if it is that.
+fn loss(error: &Error) -> Option<CUresult> {
     use CUresult::*;
     let lost = [
         CUDA_ERROR_ECC_UNCORRECTABLE,
@@ -312,9 +319,7 @@ pub(crate) fn note_loss(error: &Error) {
         CUDA_ERROR_MPS_CLIENT_TERMINATED,
         CUDA_ERROR_UNKNOWN,
     ];
-    if let Some(code) = cause(error).filter(|code| lost.contains(code)) {
-        lose(&reason(DriverError(code)));
-    }
+    cause(error).filter(|code| lost.contains(code))
 }
 
 /// What the driver has answered, where that is the error.
@@ -334,16 +339,15 @@ fn cause(error: &Error) -> Option<CUresult> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RunError, lost_device};
+    use crate::RunError;
 
     #[test]
-    fn an_error_that_no_run_recovers_from_is_noted_and_no_other() {
+    fn an_error_that_no_run_recovers_from_is_a_loss_and_no_other() {
         let error = |code| Error::Cuda(Box::new(CudaError::Cuda(DriverError(code)))).bt();
         let full = RunError::from(error(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
         assert!(matches!(full, RunError::OutOfMemory(_)), "{full:?}");
-        let _ = RunError::from(error(CUresult::CUDA_ERROR_INVALID_VALUE));
-        assert_eq!(lost_device(), None);
-        let _ = RunError::from(error(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS));
-        assert!(lost_device().is_some());
+        assert_eq!(loss(&error(CUresult::CUDA_ERROR_INVALID_VALUE)), None);
+        let fault = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+        assert_eq!(loss(&error(fault)), Some(fault));
     }
 }

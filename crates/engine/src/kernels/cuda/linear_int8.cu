@@ -249,6 +249,8 @@ struct FewInt8 {
         at.advance(warp * SPAN / map.group);
         __syncthreads();
         for (uint32_t chunk = 0; chunk < map.depth; chunk += CHUNK) {
+            // A warp multiplies as one, wherever its lanes have gone before.
+            __syncwarp();
             multiply(operands, at, offset);
             load(from, chunk + CHUNK, operands);
             bring_scales(chunk + CHUNK);
@@ -489,6 +491,7 @@ struct TileInt8 {
             copies_end();
             if (GROUPED && waits) scale(scales_of(group - 1), sums, totals);
             waits = false;
+            __syncwarp();
             multiply(step, sums);
             if (GROUPED && --left == 0) {
                 if (early) scale(scales_of(group), sums, totals);
