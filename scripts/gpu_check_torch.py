@@ -1,14 +1,20 @@
-"""What PyTorch takes for the forward passes that gpu-check measures, in bf16, as JSON on stdout.
+"""What PyTorch takes for the forward passes that gpu-check measures, in bf16, each as a line of JSON on stdout.
 
 The shapes are those of crates/engine/examples/gpu_check/shape.rs, the weights random; attention is PyTorch's fused one.
 Decode steps read keys and values that are already in place, as candle's do in that example.
 """
 
 import json
+import statistics
+import sys
 import time
 
-import torch
-import torch.nn.functional as F
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError as error:
+    print(json.dumps(dict(absent=str(error))))
+    sys.exit()
 
 SHAPES = {
     "llama 1B": dict(blocks=16, heads=32, kv_heads=8, head_dim=64, between=8192, vocabulary=128256),
@@ -57,36 +63,38 @@ class Llama:
         return F.linear(rms_norm(x[:, -1]), self.head)
 
 
-def least(work, runs):
+def measure(shape, what, size, work, runs):
     times = []
-    for _ in range(runs + 2):
+    for _ in range(runs + 3):
         torch.cuda.synchronize()
         started = time.perf_counter()
         work()
         torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return min(times[2:])
+    seconds = statistics.median(times[3:])
+    row = dict(shape=shape, what=what, size=size, seconds=seconds, times=runs, version=torch.__version__)
+    print(json.dumps(row), flush=True)
 
 
 def main():
-    rows = []
+    if not torch.cuda.is_available():
+        print(json.dumps(dict(absent="PyTorch finds no device that it can use")))
+        return
     for name, shape in SHAPES.items():
         model = Llama(**shape)
-        add = lambda what, size, seconds: rows.append(dict(shape=name, what=what, size=size, seconds=seconds))
         for tokens in (512, 4096):
             ids = torch.randint(0, 1000, (1, tokens), device="cuda")
-            add("prefill", tokens, least(lambda: model.forward(ids), 5))
+            measure(name, "prefill", tokens, lambda: model.forward(ids), 7)
         for batch in (1, 8, 32):
             ids = torch.randint(0, 1000, (batch, 1), device="cuda")
             cache = [random(batch, shape["kv_heads"], CONTEXT, shape["head_dim"]) for _ in range(2)]
-            add("decode", batch, least(lambda: model.forward(ids, cache), 20))
+            measure(name, "decode", batch, lambda: model.forward(ids, cache), 50)
         del model
         torch.cuda.empty_cache()
     for tokens in (512, 4096, 8192):
         q, k, v = (random(1, heads, tokens, 128) for heads in (32, 8, 8))
         attend = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        rows.append(dict(shape="llama 8B", what="attention", size=tokens, seconds=least(attend, 10)))
-    print(json.dumps(dict(version=torch.__version__, rows=rows), indent=2))
+        measure("llama 8B", "attention", tokens, attend, 20)
 
 
 if __name__ == "__main__":

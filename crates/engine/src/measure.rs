@@ -91,14 +91,21 @@ fn generate(mut runner: Runner<()>, request: &GenerationRequest) -> Result<(Trac
 }
 
 /// What generations that run together take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pace {
     /// Until each of them has its first token.
     pub prompts: Duration,
-    /// From there until the last has ended.
-    pub answers: Duration,
-    /// Steps of the latter part: tokens of the longest answer, but for its first.
-    pub steps: usize,
+    /// Each step from there that gave every one of them a token.
+    pub steps: Vec<Duration>,
+}
+
+/// Rows of a step and of a prompt in a step, where time is measured.
+pub const PACE_ROWS: usize = 1024;
+
+fn runner<K: Clone + PartialEq>(model: &Model, rows_per_step: usize, commit: bool) -> Runner<K> {
+    let options = RunnerOptions { rows_per_step, prefill_chunk: PACE_ROWS, cache_bytes: u64::MAX };
+    let new = if commit { Runner::new } else { Runner::without_commitments };
+    new(model.clone(), options)
 }
 
 /// Generates `max_tokens` tokens for each request, all of them together, with or without commitments.
@@ -106,29 +113,53 @@ pub struct Pace {
 /// # Errors
 /// See [`MeasureError`].
 pub fn pace(model: &Model, requests: &[GenerationRequest], commit: bool) -> Result<Pace, MeasureError> {
-    let options = RunnerOptions { rows_per_step: 1024, prefill_chunk: 1024, cache_bytes: u64::MAX };
-    let new = if commit { Runner::new } else { Runner::without_commitments };
-    let mut runner = new(model.clone(), options);
+    let mut runner = runner(model, PACE_ROWS, commit);
     let started = Instant::now();
     for (key, request) in requests.iter().enumerate() {
         runner.join(key, Work::Generate { request: request.clone(), stop: Box::new(|_| false) })?;
     }
     let mut begun = vec![false; requests.len()];
-    let (mut prompts, mut steps) = (None, 0);
+    let (mut prompts, mut steps) = (None, Vec::new());
     while !runner.is_empty() {
+        let step = Instant::now();
         let progress = runner.step()?;
-        steps += usize::from(prompts.is_some());
+        let (took, mut tokens) = (step.elapsed(), 0);
         for progress in progress {
             match progress {
-                Progress::Token { key, .. } | Progress::Done { key, .. } => begun[key] = true,
+                Progress::Token { key, .. } => {
+                    begun[key] = true;
+                    tokens += 1;
+                }
+                Progress::Done { .. } => {}
                 Progress::Failed { error, .. } => return Err(error.into()),
             }
+        }
+        if prompts.is_some() && tokens == requests.len() {
+            steps.push(took);
         }
         if prompts.is_none() && begun.iter().all(|&begun| begun) {
             prompts = Some(started.elapsed());
         }
     }
-    let whole = started.elapsed();
-    let prompts = prompts.unwrap_or(whole);
-    Ok(Pace { prompts, answers: whole.saturating_sub(prompts), steps })
+    Ok(Pace { prompts: prompts.unwrap_or_else(|| started.elapsed()), steps })
+}
+
+/// What jobs take together whose tokens are all given, with or without commitments.
+///
+/// # Errors
+/// See [`MeasureError`].
+pub fn encode(model: &Model, jobs: &[JobInput], commit: bool) -> Result<Duration, MeasureError> {
+    let mut runner = runner(model, 16 * PACE_ROWS, commit);
+    let started = Instant::now();
+    for (key, job) in jobs.iter().enumerate() {
+        runner.join(key, Work::Encode(job.clone()))?;
+    }
+    while !runner.is_empty() {
+        for progress in runner.step()? {
+            if let Progress::Failed { error, .. } = progress {
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(started.elapsed())
 }

@@ -1,8 +1,8 @@
 //! The same shapes by candle's own operators in bf16, its matrix products by cuBLAS: what the speed is measured against.
 //!
 //! Weights are pseudo-random; what they are does not matter to how long they take. Whatever could be left out in candle's
-//! favour is: keys and values of a decode step are already where they are read, heads that share keys are multiplied without
-//! a copy, and no token is drawn.
+//! favour is: keys and values of a decode step are already where they are read, as are masks; heads that share keys are
+//! multiplied without a copy; no token is drawn, and no logit leaves the device.
 
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
@@ -110,16 +110,25 @@ impl CandleLlama {
         Ok([noise.tensor(&shape, 1.0)?, noise.tensor(&shape, 1.0)?])
     }
 
+    /// What hides later tokens from each of `tokens` tokens.
+    pub(crate) fn mask(&self, tokens: usize) -> Result<Option<Tensor>> {
+        causal_mask(tokens, self.table.dtype(), self.table.device())
+    }
+
     /// The logits of the last of `tokens` new tokens of each sequence, after those of the cache; waits for the device.
-    pub(crate) fn forward(&self, batch: usize, tokens: usize, cache: Option<&[Tensor; 2]>) -> Result<()> {
+    pub(crate) fn forward(
+        &self,
+        (batch, tokens): (usize, usize),
+        cache: Option<&[Tensor; 2]>,
+        mask: Option<&Tensor>,
+    ) -> Result<()> {
         let device = self.table.device();
         let ids: Vec<u32> = (0..batch * tokens).map(|at| at as u32 * 7 % self.shape.vocabulary).collect();
         let hidden = self.shape.hidden() as usize;
         let mut x = self.table.index_select(&Tensor::new(ids, device)?, 0)?;
-        let mask = causal_mask(tokens, x.dtype(), device)?;
         for block in &self.blocks {
             let normed = rms_norm(&x, &block.norms[0], EPS)?;
-            let attended = self.attend(block, &normed, (batch, tokens), cache, mask.as_ref())?;
+            let attended = self.attend(block, &normed, (batch, tokens), cache, mask)?;
             x = (x + linear(&attended, &block.o)?)?;
             let normed = rms_norm(&x, &block.norms[1], EPS)?;
             let between = (silu(&linear(&normed, &block.gate)?)? * linear(&normed, &block.up)?)?;
@@ -127,8 +136,8 @@ impl CandleLlama {
         }
         let last = x.reshape((batch, tokens, hidden))?.narrow(1, tokens - 1, 1)?.contiguous()?;
         let last = rms_norm(&last.reshape((batch, hidden))?, &self.norm, EPS)?;
-        linear(&last, &self.head)?.narrow(0, 0, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        Ok(())
+        linear(&last, &self.head)?;
+        Ok(device.synchronize()?)
     }
 
     fn attend(
@@ -192,7 +201,7 @@ pub(crate) struct CandleEncoder {
     blocks: Vec<[Tensor; 6]>,
     weight: Tensor,
     bias: Tensor,
-    input: Noise,
+    noise: Noise,
 }
 
 impl CandleEncoder {
@@ -216,14 +225,20 @@ impl CandleEncoder {
             blocks: (0..blocks).map(|_| block()).collect::<Result<_>>()?,
             weight: noise.ones(width)?,
             bias: noise.tensor(&[width as usize], 0.1)?,
-            input: noise,
+            noise,
         })
     }
 
-    /// Vectors of `sequences` sequences of one length; waits for the device.
-    pub(crate) fn forward(&self, sequences: usize, tokens: usize) -> Result<()> {
+    /// Rows for so many tokens.
+    pub(crate) fn input(&self, tokens: usize) -> Result<Tensor> {
+        self.noise.tensor(&[tokens, self.width], 1.0)
+    }
+
+    /// Vectors of `sequences` sequences of one length, from their tokens' rows; waits for the device, and fetches them.
+    pub(crate) fn forward(&self, input: &Tensor, sequences: usize) -> Result<()> {
+        let tokens = input.dim(0)? / sequences;
         let norm = |x: &Tensor| candle_nn::ops::layer_norm(x, &self.weight, &self.bias, 1e-12);
-        let mut x = norm(&self.input.tensor(&[sequences * tokens, self.width], 1.0)?)?;
+        let mut x = norm(input)?;
         let width = self.width / self.heads;
         for [q, k, v, o, up, down] in &self.blocks {
             let split = |w: &Tensor| -> Result<Tensor> {

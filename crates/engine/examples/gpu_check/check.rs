@@ -1,22 +1,27 @@
-//! The check of a device: parity with the CPU, then the speed table, as lines on the terminal and as JSON.
+//! The check of a device: parity with the CPU, then the speed table, as lines on the terminal and as JSON. It is made of
+//! parts that can be run alone, one after another or on different days; results of all of them are in one file.
 
 mod candle;
 mod parity;
+mod results;
 mod shape;
 mod speed;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with tests")]
 mod support;
+mod timing;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
-use gainsay_engine::{DeviceChoice, DeviceInfo, devices};
+use gainsay_engine::{DeviceChoice, DeviceInfo, devices, lost_device};
+use results::Results;
 use serde_json::{Value, json};
 
 /// What is checked, and where to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The device.
     pub(crate) device: DeviceChoice,
@@ -24,67 +29,119 @@ pub(crate) struct Settings {
     pub(crate) smoke: bool,
     /// Folder of the fixtures of model families.
     pub(crate) families: PathBuf,
-    /// Where the results go.
+    /// Folder of results.
     pub(crate) results: PathBuf,
     /// The commit that was built.
     pub(crate) commit: String,
-    /// Results of PyTorch on the same machine, to go with the others.
+    /// A Python script that measures PyTorch, and prints each row as a line of JSON.
     pub(crate) torch: Option<PathBuf>,
-    /// Whether the speed table is left out.
-    pub(crate) parity_only: bool,
+    /// What the names of the parts contain that are run, any of these; all parts where there is none.
+    pub(crate) only: Vec<String>,
+    /// Whether parts are left out that the results have already.
+    pub(crate) missing: bool,
 }
 
 impl Settings {
     fn batches(&self) -> &'static [usize] {
         if self.smoke { &[1, 3] } else { &[1, 2, 3, 8, 17, 32, 64] }
     }
+
+    /// Where candle's own passes run. An emulated device has none of candle's kernels, so a smoke test takes the CPU.
+    fn candle_device(&self) -> Result<Device> {
+        match self.device {
+            DeviceChoice::Cuda(index) if !self.smoke => Ok(Device::new_cuda(index)?),
+            _ => Ok(Device::Cpu),
+        }
+    }
+}
+
+type RunPart = dyn Fn(&Settings, &mut Results) -> Result<()>;
+
+/// A part of the check that runs alone.
+pub(crate) struct Part {
+    name: String,
+    run: Box<RunPart>,
+}
+
+impl Part {
+    fn new(name: impl Into<String>, run: impl Fn(&Settings, &mut Results) -> Result<()> + 'static) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// The names of the parts that these settings choose, in their order.
+///
+/// # Errors
+/// A name that was asked for is no part's.
+pub(crate) fn chosen_names(settings: &Settings) -> Result<Vec<String>> {
+    Ok(chosen(settings)?.into_iter().map(|part| part.name).collect())
+}
+
+fn chosen(settings: &Settings) -> Result<Vec<Part>> {
+    let mut parts = parity::parts(settings);
+    parts.extend(speed::parts(settings));
+    let unknown = settings.only.iter().find(|name| !parts.iter().any(|part| part.name.contains(*name)));
+    if let Some(name) = unknown {
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        bail!("no part has {name:?} in its name: there are {}", names.join(", "));
+    }
+    parts
+        .retain(|part| settings.only.is_empty() || settings.only.iter().any(|name| part.name.contains(name)));
+    Ok(parts)
 }
 
 /// Bytes a second that a card's memory gives by its data sheet.
 const BANDWIDTHS: [(&str, f64); 5] =
     [("H200", 4.8e12), ("H100 NVL", 3.9e12), ("H100 PCIe", 2.0e12), ("H100", 3.35e12), ("A100", 2.0e12)];
 
-/// Runs everything and writes the results, after each part anew.
+/// Runs the chosen parts, and says where the results are, which are written as they come. A part that fails does not keep
+/// the others from running.
 ///
 /// # Errors
 /// Something does not run, or the device gives other bits than the CPU.
-pub(crate) fn run(settings: &Settings) -> Result<Value> {
-    let mut results = about(settings)?;
-    write(&settings.results, &results)?;
-    let parity = parity::all(settings)?;
-    let equal = parity.iter().all(|row| row["equal"] == true);
-    results["parity"] = json!({"equal": equal, "rows": parity});
-    write(&settings.results, &results)?;
-    if !settings.parity_only {
-        let bandwidth = results["bandwidth"].as_f64();
-        results["speed"] = json!([]);
-        results["candle"] = json!(if settings.smoke { "f32 on the CPU" } else { "bf16 on the device" });
-        let mut keep = |mut row: Value| {
-            if let (Some(limit), Some(read)) = (bandwidth, row["bytes_per_second"].as_f64()) {
-                row["of_bandwidth"] = json!(read / limit);
-            }
-            results["speed"].as_array_mut().context("a list")?.push(row);
-            write(&settings.results, &results)
-        };
-        speed::all(settings, &candle_device(settings)?, &mut keep)?;
+pub(crate) fn run(settings: &Settings) -> Result<PathBuf> {
+    let parts = chosen(settings)?;
+    let mut results = Results::open(&settings.results, about(settings)?)?;
+    let mut failed = Vec::new();
+    for part in parts {
+        if settings.missing && results.has(&part.name) {
+            continue;
+        }
+        println!("-- {}", part.name);
+        results.begin(&part.name)?;
+        let started = Instant::now();
+        let outcome = (part.run)(settings, &mut results);
+        results.end(started.elapsed(), &outcome)?;
+        println!("-- {} took {:.1} s", part.name, started.elapsed().as_secs_f64());
+        if let Err(error) = outcome {
+            println!("-- {} FAILED: {error:#}", part.name);
+            failed.push(part.name);
+        }
+        if let Some(reason) = lost_device() {
+            bail!("the device is lost to this process: {reason}. Run the rest with --missing");
+        }
     }
-    ensure!(equal, "the device gives other bits than the CPU: see {}", settings.results.display());
-    Ok(results)
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    let file = results.file();
+    ensure!(
+        results.equal() != Some(false),
+        "the device gives other bits than the CPU: see {}",
+        file.display()
+    );
+    Ok(file.to_owned())
 }
 
-/// Where candle's own passes run. An emulated device has none of candle's kernels, so a smoke test takes the CPU.
-fn candle_device(settings: &Settings) -> Result<Device> {
-    match settings.device {
-        DeviceChoice::Cuda(index) if !settings.smoke => Ok(Device::new_cuda(index)?),
-        _ => Ok(Device::Cpu),
-    }
-}
-
-fn about(settings: &Settings) -> Result<Value> {
-    let device = match settings.device {
+/// The card as its driver describes it.
+///
+/// # Errors
+/// There is no driver or no such device.
+pub(crate) fn about(settings: &Settings) -> Result<Value> {
+    let mut about = match settings.device {
         DeviceChoice::Cuda(index) => {
             let found = devices()?;
-            let device = found.into_iter().nth(index).context("there is no such device")?;
+            let count = found.len();
+            let device = found.into_iter().nth(index);
+            let device = device.with_context(|| format!("there is no CUDA device {index}: {count} found"))?;
             let DeviceInfo::Cuda { name, memory, capability: (major, minor), driver, .. } = device else {
                 unreachable!("only CUDA devices are listed")
             };
@@ -96,17 +153,8 @@ fn about(settings: &Settings) -> Result<Value> {
         }
         _ => json!({"card": "cpu"}),
     };
-    let mut about = device;
     about["commit"] = json!(settings.commit);
     about["smoke"] = json!(settings.smoke);
-    if let Some(file) = &settings.torch {
-        about["torch"] = serde_json::from_slice(&std::fs::read(file)?).context("the results of PyTorch")?;
-    }
-    println!("{about}");
+    about["candle"] = json!(if settings.smoke { "f32 on the CPU" } else { "bf16 on the device" });
     Ok(about)
-}
-
-fn write(file: &Path, results: &Value) -> Result<()> {
-    let text = format!("{results:#}\n");
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }

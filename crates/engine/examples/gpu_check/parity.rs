@@ -13,11 +13,12 @@ use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{
     ActivationBits, ArithmeticProfile, Dtype, GenerationRequest, JobInput, Sampling, StopRules,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Settings;
+use super::results::Results;
 use super::shape::{LLAMA_1B, Matrices, Shape, TINY};
 use super::support::{Random, job};
+use super::{Part, Settings};
 
 /// Models of one kind, on the device and on the CPU.
 struct Pair {
@@ -26,21 +27,33 @@ struct Pair {
     cpu: Model,
 }
 
-/// All comparisons, as `[{what, equal, traces}]`; those that find a difference go on to the next.
-pub(crate) fn all(settings: &Settings) -> Result<Vec<Value>> {
-    let mut found = vec![operators(settings)?];
-    families(settings, &mut found)?;
-    encoders(settings, &mut found)?;
-    decoders(settings, &mut found)?;
-    Ok(found)
+/// All comparisons. Those that find a difference go on to the next.
+pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
+    let mut parts = vec![
+        Part::new("parity/operators", operators),
+        Part::new("parity/families", families),
+        Part::new("parity/encoders", encoders),
+    ];
+    let group = if settings.smoke { 8 } else { 128 };
+    let kinds = [
+        Matrices::Floats(Dtype::F32),
+        Matrices::Floats(Dtype::Bf16),
+        Matrices::Int8(0),
+        Matrices::Int8(group),
+    ];
+    parts.extend(kinds.map(|matrices| {
+        let name = format!("parity/decoder-{}", matrices.id());
+        Part::new(name, move |settings, found| decoder(settings, matrices, found))
+    }));
+    parts
 }
 
-fn note(found: &mut Vec<Value>, what: &str, equal: bool, traces: usize) {
-    println!("parity: {what}: {} of {traces} traces", if equal { "the same bits" } else { "DIFFERENT BITS" });
-    found.push(json!({"what": what, "equal": equal, "traces": traces}));
+fn note(found: &mut Results, what: &str, equal: bool, traces: usize) -> Result<()> {
+    println!("{what}: {} of {traces} traces", if equal { "the same bits" } else { "DIFFERENT BITS" });
+    found.compared(json!({"what": what, "equal": equal, "traces": traces}))
 }
 
-fn operators(settings: &Settings) -> Result<Value> {
+fn operators(settings: &Settings, found: &mut Results) -> Result<()> {
     let (what, differing) = match self_test(settings.device, Simd::Auto) {
         Ok(test) => {
             (format!("self-test of {} operators on {}", test.checks.len(), test.device), String::new())
@@ -48,11 +61,11 @@ fn operators(settings: &Settings) -> Result<Value> {
         Err(DeviceError::Differs { device, ops }) => (format!("self-test on {device}"), ops),
         Err(error) => return Err(error.into()),
     };
-    println!("parity: {what}, different: [{differing}]");
-    Ok(json!({"what": what, "equal": differing.is_empty(), "differing": differing}))
+    println!("{what}, different: [{differing}]");
+    found.compared(json!({"what": what, "equal": differing.is_empty(), "differing": differing}))
 }
 
-fn families(settings: &Settings, found: &mut Vec<Value>) -> Result<()> {
+fn families(settings: &Settings, found: &mut Results) -> Result<()> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(&settings.families).context("the fixtures of families")? {
         let path = entry?.path();
@@ -85,7 +98,7 @@ fn family(settings: &Settings, folder: &Path, arithmetic: ArithmeticProfile) -> 
     })
 }
 
-fn encoders(settings: &Settings, found: &mut Vec<Value>) -> Result<()> {
+fn encoders(settings: &Settings, found: &mut Results) -> Result<()> {
     let (heads, head_dim, intermediate, max_sequence) =
         if settings.smoke { (2, 8, 24, 32) } else { (12, 32, 1536, 512) };
     let base = ToyOptions {
@@ -118,32 +131,22 @@ fn encoders(settings: &Settings, found: &mut Vec<Value>) -> Result<()> {
             let jobs: Vec<JobInput> =
                 (0..batch).map(|index| job(&model, index as u64, &lengths(index))).collect();
             let equal = device.run(&jobs, None)? == cpu.run(&jobs, None)?;
-            note(found, &format!("encoder in {kind}, batch {batch}"), equal, batch);
+            note(found, &format!("encoder in {kind}, batch {batch}"), equal, batch)?;
         }
     }
     Ok(())
 }
 
-fn decoders(settings: &Settings, found: &mut Vec<Value>) -> Result<()> {
+fn decoder(settings: &Settings, matrices: Matrices, found: &mut Results) -> Result<()> {
     // Enough columns for every path of the kernels, few enough layers for a CPU.
     let wide = Shape { name: "two blocks of llama 1B", blocks: 2, vocabulary: 2003, ..LLAMA_1B };
     let shape = if settings.smoke { TINY } else { wide };
-    let group = if settings.smoke { 8 } else { 128 };
-    let kinds = [
-        Matrices::Floats(Dtype::F32),
-        Matrices::Floats(Dtype::Bf16),
-        Matrices::Int8(0),
-        Matrices::Int8(group),
-    ];
-    for matrices in kinds {
-        let pair = Pair {
-            what: format!("{}, {}", shape.name, matrices.name()),
-            device: shape.load(matrices, settings.device)?,
-            cpu: shape.load(matrices, DeviceChoice::Cpu)?,
-        };
-        compare_generations(settings, &pair, settings.batches(), found)?;
-    }
-    Ok(())
+    let pair = Pair {
+        what: format!("{}, {}", shape.name, matrices.name()),
+        device: shape.load(matrices, settings.device)?,
+        cpu: shape.load(matrices, DeviceChoice::Cpu)?,
+    };
+    compare_generations(settings, &pair, settings.batches(), found)
 }
 
 /// Generates in batches of several sizes, with prompts in portions of several sizes, and checks what was generated.
@@ -151,7 +154,7 @@ fn compare_generations(
     settings: &Settings,
     pair: &Pair,
     batches: &[usize],
-    found: &mut Vec<Value>,
+    found: &mut Results,
 ) -> Result<()> {
     let portions: &[usize] = if settings.smoke { &[50] } else { &[1, 50, 512] };
     for &batch in batches {
@@ -163,14 +166,14 @@ fn compare_generations(
                 continue;
             }
             let what = format!("{}, batch {batch}, prompts by {portion}", pair.what);
-            note(found, &what, generate(&pair.device, &requests, portion)? == expected, batch);
+            note(found, &what, generate(&pair.device, &requests, portion)? == expected, batch)?;
         }
         let jobs = requests.iter().zip(&expected).map(|(request, trace)| {
             JobInput::generation(&request.prompt, &tokens(&trace.output), request.sampling.clone())
         });
         let jobs: Vec<_> = jobs.collect::<Result<_, _>>()?;
         let what = format!("{}, batch {batch}, checked", pair.what);
-        note(found, &what, pair.device.run(&jobs, None)? == expected, batch);
+        note(found, &what, pair.device.run(&jobs, None)? == expected, batch)?;
     }
     Ok(())
 }

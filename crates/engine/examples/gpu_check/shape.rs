@@ -33,6 +33,16 @@ impl Matrices {
             Self::Int8(group) => format!("int8 groups of {group}"),
         }
     }
+
+    /// As names of parts have it.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Floats(Dtype::Bf16) => "bf16",
+            Self::Floats(_) => "f32",
+            Self::Int8(0) => "int8",
+            Self::Int8(_) => "int8-grouped",
+        }
+    }
 }
 
 /// A decoder of the Llama family.
@@ -40,6 +50,8 @@ impl Matrices {
 pub(crate) struct Shape {
     /// As tables name it.
     pub(crate) name: &'static str,
+    /// As names of parts have it.
+    pub(crate) id: &'static str,
     /// Transformer blocks.
     pub(crate) blocks: u32,
     /// Heads of queries.
@@ -59,6 +71,7 @@ pub(crate) struct Shape {
 /// Runs where the check has little time: two blocks of a few columns.
 pub(crate) const TINY: Shape = Shape {
     name: "tiny",
+    id: "tiny",
     blocks: 2,
     heads: 4,
     kv_heads: 2,
@@ -71,6 +84,7 @@ pub(crate) const TINY: Shape = Shape {
 /// As Llama 3.2 1B.
 pub(crate) const LLAMA_1B: Shape = Shape {
     name: "llama 1B",
+    id: "1b",
     blocks: 16,
     heads: 32,
     kv_heads: 8,
@@ -82,7 +96,7 @@ pub(crate) const LLAMA_1B: Shape = Shape {
 
 /// As Llama 3.1 8B.
 pub(crate) const LLAMA_8B: Shape =
-    Shape { name: "llama 8B", blocks: 32, head_dim: 128, intermediate: 14_336, ..LLAMA_1B };
+    Shape { name: "llama 8B", id: "8b", blocks: 32, head_dim: 128, intermediate: 14_336, ..LLAMA_1B };
 
 impl Shape {
     /// Columns of the residual stream.

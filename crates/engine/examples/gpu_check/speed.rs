@@ -1,22 +1,23 @@
-//! How fast the engine is, beside candle's own bf16 forward pass of the same shapes on the same device.
+//! How fast the engine is, beside candle's own bf16 forward pass of the same shapes on the same device, and PyTorch's.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::Result;
-use candle_core::Device;
-use gainsay_engine::measure::{Pace, measure, pace};
+use anyhow::{Context, Result, ensure};
+use gainsay_engine::measure::{PACE_ROWS, Pace, encode, measure, pace};
 use gainsay_engine::{Model, Options};
 use gainsay_program::toy::{Toy, ToyOptions};
 use gainsay_program::{ArithmeticProfile, Dtype, GenerationRequest, JobInput, Sampling, StopRules};
 use serde_json::{Value, json};
 
-use super::Settings;
 use super::candle::{CandleEncoder, CandleLlama, Noise, attention, causal_mask};
+use super::results::Results;
 use super::shape::{LLAMA_1B, LLAMA_8B, Matrices, Shape, TINY};
 use super::support::{Random, job};
-
-/// Tokens in the cache before the decode steps that are measured.
-const CONTEXT: usize = 256;
+use super::timing::{Repeats, row, row_of_both};
+use super::{Part, Settings};
 
 /// The sizes that are measured.
 struct Sizes {
@@ -24,10 +25,11 @@ struct Sizes {
     matrices: Vec<Matrices>,
     prefill: Vec<usize>,
     batches: Vec<usize>,
+    /// Tokens of the prompts of answers.
     context: usize,
     answer: usize,
     attention: Vec<usize>,
-    runs: usize,
+    repeats: Repeats,
 }
 
 impl Sizes {
@@ -35,13 +37,13 @@ impl Sizes {
         if settings.smoke {
             return Self {
                 shapes: vec![TINY],
-                matrices: vec![Matrices::Floats(Dtype::Bf16), Matrices::Int8(0), Matrices::Int8(8)],
+                matrices: vec![Matrices::Int8(0), Matrices::Int8(8), Matrices::Floats(Dtype::Bf16)],
                 prefill: vec![20],
                 batches: vec![1, 2],
                 context: 8,
                 answer: 4,
                 attention: vec![16],
-                runs: 1,
+                repeats: Repeats { least: 1, most: 1, seconds: 0.0 },
             };
         }
         Self {
@@ -49,138 +51,92 @@ impl Sizes {
             matrices: vec![Matrices::Int8(0), Matrices::Int8(128), Matrices::Floats(Dtype::Bf16)],
             prefill: vec![512, 4096],
             batches: vec![1, 8, 32],
-            context: CONTEXT,
+            context: 256,
             answer: 256,
             attention: vec![512, 4096, 8192],
-            runs: 3,
+            repeats: Repeats { least: 3, most: 20, seconds: 3.0 },
         }
     }
 }
 
-/// Every row of the table; `candle` is where candle's own passes run. `keep` is called with each row as it is found, so
-/// that a run that is cut short leaves what it has.
-pub(crate) fn all(
-    settings: &Settings,
-    candle: &Device,
-    keep: &mut dyn FnMut(Value) -> Result<()>,
-) -> Result<()> {
+/// Every part of the table. Each of them makes its own models, so that only one is in the device's memory at a time.
+pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
     let sizes = Sizes::of(settings);
-    encoders(settings, &sizes, candle, keep)?;
-    attentions(settings, &sizes, candle, keep)?;
+    let mut parts = Vec::new();
     for &shape in &sizes.shapes {
-        // candle's weights are dropped before the engine's are made.
-        let theirs = baseline(shape, &sizes, candle)?;
-        for row in &theirs {
-            keep(row.json(shape.name, "candle"))?;
-        }
+        parts.push(Part::new(format!("speed/{}-candle", shape.id), move |settings, found| {
+            baseline(shape, settings, found)
+        }));
         for &matrices in &sizes.matrices {
-            let model = shape.load(matrices, settings.device)?;
-            decoder(&model, (shape, matrices), &sizes, &theirs, keep)?;
+            let name = format!("speed/{}-{}", shape.id, matrices.id());
+            parts.push(Part::new(name, move |settings, found| decoder(shape, matrices, settings, found)));
         }
+    }
+    parts.push(Part::new("speed/attention", attentions));
+    parts.push(Part::new("speed/minilm", encoders));
+    if let Some(script) = settings.torch.clone() {
+        parts.push(Part::new("speed/torch", move |_, found| torch(&script, found)));
+    }
+    parts
+}
+
+/// What candle takes for prompts and steps of a decoder.
+fn baseline(shape: Shape, settings: &Settings, found: &mut Results) -> Result<()> {
+    let sizes = Sizes::of(settings);
+    let model = CandleLlama::new(shape, &settings.candle_device()?)?;
+    for &size in &sizes.prefill {
+        let mask = model.mask(size)?;
+        let times = sizes.repeats.time(|| model.forward((1, size), None, mask.as_ref()))?;
+        found.measured(row(shape.name, "candle", ("prefill", size), &times)?)?;
+    }
+    for &size in &sizes.batches {
+        let cache = model.cache(size, sizes.context)?;
+        let repeats = Repeats { most: sizes.repeats.most * 10, ..sizes.repeats };
+        let times = repeats.time(|| model.forward((size, 1), Some(&cache), None))?;
+        found.measured(row(shape.name, "candle", ("decode", size), &times)?)?;
     }
     Ok(())
 }
 
-/// What candle takes for one step.
-struct Baseline {
-    what: &'static str,
-    size: usize,
-    seconds: f64,
-}
-
-impl Baseline {
-    fn json(&self, shape: &str, by: &str) -> Value {
-        json!({"shape": shape, "by": by, "what": self.what, "size": self.size, "seconds": self.seconds})
-    }
-}
-
-fn find(theirs: &[Baseline], what: &str, size: usize) -> f64 {
-    theirs.iter().find(|row| row.what == what && row.size == size).map_or(f64::NAN, |row| row.seconds)
-}
-
-/// The least of several times, in seconds, after one that does not count.
-fn least(runs: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
-    work()?;
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
-        let started = Instant::now();
-        work()?;
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok(best)
-}
-
-fn baseline(shape: Shape, sizes: &Sizes, device: &Device) -> Result<Vec<Baseline>> {
-    let model = CandleLlama::new(shape, device)?;
-    let mut rows = Vec::new();
-    for &size in &sizes.prefill {
-        let seconds = least(sizes.runs, || model.forward(1, size, None))?;
-        rows.push(Baseline { what: "prefill", size, seconds });
-    }
-    for &size in &sizes.batches {
-        let cache = model.cache(size, sizes.context)?;
-        let seconds = least(sizes.runs * 10, || model.forward(size, 1, Some(&cache)))?;
-        rows.push(Baseline { what: "decode", size, seconds });
-    }
-    Ok(rows)
-}
-
-fn decoder(
-    model: &Model,
-    (shape, matrices): (Shape, Matrices),
-    sizes: &Sizes,
-    theirs: &[Baseline],
-    keep: &mut dyn FnMut(Value) -> Result<()>,
-) -> Result<()> {
-    let mut add = |what: &str, size: usize, bare: f64, committed: f64, bandwidth: Option<f64>| {
-        let candle = find(theirs, what, size);
-        println!(
-            "{}, {}, {what} {size}: {:.3} ms, {:.3} ms without commitments ({:+.2} %), candle {:.3} ms: {:.2}×",
-            shape.name,
-            matrices.name(),
-            committed * 1e3,
-            bare * 1e3,
-            (committed / bare - 1.0) * 100.0,
-            candle * 1e3,
-            candle / committed,
-        );
-        keep(json!({
-            "shape": shape.name, "by": matrices.name(), "what": what, "size": size, "seconds": committed,
-            "seconds_without_commitments": bare, "times_candle": candle / committed,
-            "bytes_per_second": bandwidth,
-        }))
-    };
+/// What the engine takes for the same, and for the check of an answer.
+fn decoder(shape: Shape, matrices: Matrices, settings: &Settings, found: &mut Results) -> Result<()> {
+    let sizes = Sizes::of(settings);
+    let started = Instant::now();
+    let model = shape.load(matrices, settings.device)?;
+    println!("weights made and loaded in {:.1} s", started.elapsed().as_secs_f64());
+    let by = matrices.name();
     for &tokens in &sizes.prefill {
-        let [bare, committed] = both(sizes.runs, |commit| {
-            Ok(pace(model, &[request(shape, tokens, 1, 1)], commit)?.prompts.as_secs_f64())
-        })?;
-        add("prefill", tokens, bare, committed, None)?;
+        let prompt = [request(shape, tokens, 1, 1)];
+        let times =
+            sizes.repeats.both(|commit| Ok(vec![pace(&model, &prompt, commit)?.prompts.as_secs_f64()]))?;
+        let mut row = row_of_both(shape.name, &by, ("prefill", tokens), &times)?;
+        row["rows_per_step"] = json!(PACE_ROWS);
+        found.measured(row)?;
     }
     for &batch in &sizes.batches {
-        let requests: Vec<_> = (0..batch)
-            .map(|seed| request(shape, sizes.context, sizes.answer.min(64) as u32, seed as u64))
-            .collect();
-        let [bare, committed] = both(sizes.runs, |commit| {
-            let Pace { answers, steps, .. } = pace(model, &requests, commit)?;
-            Ok(answers.as_secs_f64() / steps.max(1) as f64)
+        let answer = sizes.answer.min(64) as u32;
+        let requests: Vec<_> =
+            (0..batch).map(|seed| request(shape, sizes.context, answer, seed as u64)).collect();
+        let times = sizes.repeats.both(|commit| {
+            let Pace { steps, .. } = pace(&model, &requests, commit)?;
+            Ok(steps.iter().map(std::time::Duration::as_secs_f64).collect())
         })?;
+        let mut row = row_of_both(shape.name, &by, ("decode", batch), &times)?;
         let read = shape.active_weights() * bytes_per_weight(matrices);
-        add("decode", batch, bare, committed, Some(read as f64 / committed))?;
+        row["bytes_per_second"] = json!(row["seconds"].as_f64().map(|seconds| read as f64 / seconds));
+        found.measured(row)?;
     }
-    let measured = measure(model, &request(shape, sizes.context, sizes.answer as u32, 1), sizes.runs)?;
+    check(&model, shape, &by, &sizes, found)
+}
+
+/// The check of an answer, against its generation.
+fn check(model: &Model, shape: Shape, by: &str, sizes: &Sizes, found: &mut Results) -> Result<()> {
+    let request = request(shape, sizes.context, sizes.answer as u32, 1);
+    let measured = measure(model, &request, sizes.repeats.least)?;
     let (generate, check) = (measured.generate.as_secs_f64(), measured.check.as_secs_f64());
-    println!(
-        "{}, {}: an answer of {} tokens {:.1} ms, its check {:.2} ms: 1/{:.0}",
-        shape.name,
-        matrices.name(),
-        sizes.answer,
-        generate * 1e3,
-        check * 1e3,
-        generate / check,
-    );
-    keep(json!({
-        "shape": shape.name, "by": matrices.name(), "what": "check", "size": sizes.answer,
-        "generate_seconds": generate, "seconds": check, "generate_over_check": generate / check,
+    found.measured(json!({
+        "shape": shape.name, "by": by, "what": "check", "size": sizes.answer, "prompt": sizes.context,
+        "seconds": check, "generate_seconds": generate, "generate_over_check": generate / check,
     }))
 }
 
@@ -191,75 +147,59 @@ fn bytes_per_weight(matrices: Matrices) -> u64 {
     }
 }
 
-/// The least times without and with commitments, in turn, after a round that does not count.
-fn both(runs: usize, mut seconds: impl FnMut(bool) -> Result<f64>) -> Result<[f64; 2]> {
-    let mut best = [f64::INFINITY; 2];
-    for run in 0..=runs {
-        for commit in [false, true] {
-            let took = seconds(commit)?;
-            if run > 0 {
-                best[usize::from(commit)] = best[usize::from(commit)].min(took);
-            }
-        }
-    }
-    Ok(best)
-}
-
 fn request(shape: Shape, prompt: usize, max_tokens: u32, seed: u64) -> GenerationRequest {
     let mut random = Random(seed);
     let prompt = (0..prompt).map(|_| (random.next_u64() % u64::from(shape.vocabulary)) as u32).collect();
     GenerationRequest { prompt, sampling: Sampling::default(), stop: StopRules::max_tokens(max_tokens) }
 }
 
-/// Attention alone: what two more attentions take than one, halved.
-fn attentions(
-    settings: &Settings,
-    sizes: &Sizes,
-    device: &Device,
-    keep: &mut dyn FnMut(Value) -> Result<()>,
-) -> Result<()> {
-    let shape = Shape { max_sequence: 8448, ..LLAMA_8B };
-    let shape = if settings.smoke { TINY } else { shape };
-    let models = [shape.load_attention(1, settings.device)?, shape.load_attention(3, settings.device)?];
-    let noise = Noise::new(device)?;
+/// Attentions by which the two models differ that are measured: the more, the less noise there is in one of them.
+const ATTENTIONS: u32 = 8;
+
+/// Attention alone: a part of what more attentions take than one.
+fn attentions(settings: &Settings, found: &mut Results) -> Result<()> {
+    let sizes = Sizes::of(settings);
+    let device = settings.candle_device()?;
+    let shape = if settings.smoke { TINY } else { Shape { max_sequence: 8448, ..LLAMA_8B } };
+    let models = [1, 1 + ATTENTIONS].map(|count| shape.load_attention(count, settings.device));
+    let [one, more] = models;
+    let (one, more) = (one?, more?);
+    let noise = Noise::new(&device)?;
     for &tokens in &sizes.attention {
-        // Any token that the small vocabulary of these models has.
-        let request = request(Shape { vocabulary: 64, ..shape }, tokens, 1, 1);
-        let mut taken = [0.0; 2];
-        for (seconds, model) in taken.iter_mut().zip(&models) {
-            *seconds = least(sizes.runs, || {
-                pace(model, std::slice::from_ref(&request), false)?;
-                Ok(())
-            })?;
-        }
-        let ours = (taken[1] - taken[0]) / 2.0;
         let heads = |heads: u32| noise.tensor(&[1, heads as usize, tokens, shape.head_dim as usize], 1.0);
         let (q, k, v) = (heads(shape.heads)?, heads(shape.kv_heads)?, heads(shape.kv_heads)?);
-        let mask = causal_mask(tokens, q.dtype(), device)?;
-        let theirs = least(sizes.runs, || {
+        let mask = causal_mask(tokens, q.dtype(), &device)?;
+        let theirs = sizes.repeats.time(|| {
             attention(&q, &k, &v, mask.as_ref())?;
             Ok(device.synchronize()?)
         })?;
-        println!("attention over {tokens} tokens: {:.3} ms, candle {:.3} ms", ours * 1e3, theirs * 1e3);
-        keep(json!({
-            "shape": shape.name, "by": "exact", "what": "attention", "size": tokens, "seconds": ours,
-            "times_candle": theirs / ours,
-        }))?;
+        found.measured(row(shape.name, "candle", ("attention", tokens), &theirs)?)?;
+        // Any tokens that the small vocabulary of these models has.
+        let prompt = [request(Shape { vocabulary: 64, ..shape }, tokens, 1, 1)];
+        let mut ours = Vec::new();
+        sizes.repeats.run(|run| {
+            let of =
+                |model: &Model| Ok::<_, anyhow::Error>(pace(model, &prompt, false)?.prompts.as_secs_f64());
+            let (one, more) = (of(&one)?, of(&more)?);
+            if run > 0 {
+                ours.push((more - one) / f64::from(ATTENTIONS));
+            }
+            Ok(())
+        })?;
+        found.measured(row(shape.name, "exact", ("attention", tokens), &ours)?)?;
     }
     Ok(())
 }
 
 /// An encoder in the shape of MiniLM, 32 sequences of 128 tokens.
-fn encoders(
-    settings: &Settings,
-    sizes: &Sizes,
-    device: &Device,
-    keep: &mut dyn FnMut(Value) -> Result<()>,
-) -> Result<()> {
+fn encoders(settings: &Settings, found: &mut Results) -> Result<()> {
+    let Sizes { repeats, .. } = Sizes::of(settings);
     let (blocks, heads, head_dim, intermediate, sequences, tokens) =
         if settings.smoke { (2, 2, 8, 24, 2, 9) } else { (6, 12, 32, 1536, 32, 128) };
-    let candle = CandleEncoder::new(blocks, heads, head_dim, intermediate, device)?;
-    let theirs = least(sizes.runs * 3, || candle.forward(sequences, tokens))?;
+    let what = ("encode", sequences * tokens);
+    let candle = CandleEncoder::new(blocks, heads, head_dim, intermediate, &settings.candle_device()?)?;
+    let input = candle.input(sequences * tokens)?;
+    found.measured(row("MiniLM", "candle", what, &repeats.time(|| candle.forward(&input, sequences))?)?)?;
     for arithmetic in ArithmeticProfile::ALL {
         let toy = Toy::new(&ToyOptions {
             arithmetic,
@@ -277,21 +217,26 @@ fn encoders(
         let model = Model::new(toy.model.into(), weights, options)?;
         let jobs: Vec<JobInput> =
             (0..sequences).map(|seed| job(model.model(), seed as u64, &[tokens])).collect();
-        let ours = least(sizes.runs * 3, || {
-            model.run(&jobs, None)?;
-            Ok(())
-        })?;
-        println!(
-            "MiniLM shape, {}, {sequences} × {tokens} tokens: {:.3} ms, candle {:.3} ms: {:.2}×",
-            arithmetic.name(),
-            ours * 1e3,
-            theirs * 1e3,
-            theirs / ours,
-        );
-        keep(json!({
-            "shape": "MiniLM", "by": arithmetic.name(), "what": "encode", "size": sequences * tokens,
-            "seconds": ours, "times_candle": theirs / ours,
-        }))?;
+        let times = repeats.both(|commit| Ok(vec![encode(&model, &jobs, commit)?.as_secs_f64()]))?;
+        found.measured(row_of_both("MiniLM", arithmetic.name(), what, &times)?)?;
     }
+    Ok(())
+}
+
+/// Rows of PyTorch, from a script that prints them; none where it says that there is no PyTorch.
+fn torch(script: &Path, found: &mut Results) -> Result<()> {
+    let mut python = Command::new("python3").arg(script).stdout(Stdio::piped()).spawn().context("python3")?;
+    let lines = python.stdout.take().context("what Python prints")?;
+    for line in BufReader::new(lines).lines() {
+        let mut row: Value = serde_json::from_str(&line?).context("a row of PyTorch's")?;
+        if let Some(reason) = row["absent"].as_str() {
+            println!("PyTorch was not measured: {reason}");
+            continue;
+        }
+        row["by"] = json!("torch");
+        found.measured(row)?;
+    }
+    let status = python.wait()?;
+    ensure!(status.success(), "the script for PyTorch has failed: {status}");
     Ok(())
 }
