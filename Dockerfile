@@ -98,8 +98,10 @@ WORKDIR /var/lib/gainsay
 USER 10001:10001
 STOPSIGNAL SIGTERM
 COPY --from=build-worker-cuda /out/gainsay-worker /usr/local/bin/gainsay-worker
+# What the driver makes of PTX for a card later than the code that is built is kept with the worker's state.
 ENV GAINSAY_WORKER_HOME=/var/lib/gainsay \
     GAINSAY_STATUS_FILE=/tmp/gainsay.prom \
+    CUDA_CACHE_PATH=/var/lib/gainsay/cuda-cache \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/gainsay-worker", "health"]

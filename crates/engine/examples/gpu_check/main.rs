@@ -31,8 +31,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let (settings, list) = settings()?;
+    let names = check::chosen_names(&settings)?;
     if list {
-        println!("{}", check::chosen_names(&settings)?.join("\n"));
+        println!("{}", names.join("\n"));
         return Ok(ExitCode::SUCCESS);
     }
     match check::about(&settings) {

@@ -288,20 +288,27 @@ impl Builder {
     }
 }
 
-/// Elements that are filled at a time.
-const PIECE: usize = 1 << 16;
+/// Elements that are drawn; a tensor of more repeats them. A prime: of as many rows no two begin at the same of them, so
+/// that a kernel which takes one row for another is found out.
+const PIECE: usize = 65_521;
 
 impl Tensor {
-    /// The tensor's bytes, the same whenever they are asked for. Its index is its seed.
+    /// The tensor's bytes, the same whenever they are asked for. Its index is its seed. Billions of them take no longer than
+    /// to be copied.
     fn bytes(&self, index: usize) -> Vec<u8> {
         let element = self.dtype.bytes() as usize;
-        let mut bytes = vec![0; self.rows as usize * self.width as usize * element];
-        bytes.par_chunks_mut(PIECE * element).enumerate().for_each(|(piece, bytes)| {
-            let mut random = super::support::Random(((index as u64) << 40) + piece as u64);
-            for (at, bytes) in bytes.chunks_exact_mut(element).enumerate() {
-                self.fill(piece * PIECE + at, &mut random, bytes);
-            }
-        });
+        let elements = self.rows as usize * self.width as usize;
+        let repeats = !matches!(self.fill, Fill::Cos | Fill::Sin);
+        let mut random = super::support::Random((index as u64) << 40);
+        let mut piece = vec![0; element * if repeats { elements.min(PIECE) } else { elements }];
+        for (at, bytes) in piece.chunks_exact_mut(element).enumerate() {
+            self.fill(at, &mut random, bytes);
+        }
+        if piece.len() == elements * element {
+            return piece;
+        }
+        let mut bytes = vec![0; elements * element];
+        bytes.par_chunks_mut(piece.len()).for_each(|bytes| bytes.copy_from_slice(&piece[..bytes.len()]));
         bytes
     }
 
