@@ -126,7 +126,8 @@ impl Worker {
         if let Some(bench) = benches.get(&id).and_then(Weak::upgrade).filter(|bench| bench.is_at_work()) {
             return Ok(bench);
         }
-        let options = RunnerOptions { cache_bytes: self.config.kv_bytes, ..RunnerOptions::default() };
+        let device = model.engine().device();
+        let options = RunnerOptions { cache_bytes: self.config.kv_bytes, ..RunnerOptions::on(&device) };
         let bench = Arc::new(Bench::start(model, tokens, options));
         benches.retain(|_, bench| bench.strong_count() > 0);
         benches.insert(id, Arc::downgrade(&bench));

@@ -13,7 +13,7 @@ use crate::execute::Executor;
 use crate::kernels::answer::Counts;
 use crate::kernels::{KvCache, PagePool};
 use crate::record::{ClaimRecorder, Trace};
-use crate::{Fault, Model};
+use crate::{DeviceInfo, Fault, Model};
 use job::{Advance, Job, Scheduled, Task};
 
 /// Jobs that a runner holds at most.
@@ -28,6 +28,16 @@ pub struct RunnerOptions {
     pub prefill_chunk: usize,
     /// Bytes that the keys and values of all jobs may take. A job has what it may need at most set aside when it joins.
     pub cache_bytes: u64,
+}
+
+impl RunnerOptions {
+    /// What suits a model's device: a GPU is busy only with many rows, and is soon done with them.
+    pub fn on(device: &DeviceInfo) -> Self {
+        match device {
+            DeviceInfo::Cpu { .. } => Self::default(),
+            DeviceInfo::Cuda { .. } => Self { rows_per_step: 2048, prefill_chunk: 1024, ..Self::default() },
+        }
+    }
 }
 
 impl Default for RunnerOptions {
