@@ -204,6 +204,24 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     }
 }
 
+/// Each captures its steps, on a stream that both have.
+#[test]
+fn two_models_decode_on_a_device_at_once() {
+    let _driver = driver();
+    let models = [1, 2].map(|seed| Decoder { seed, ..Decoder::small() }.build());
+    let both = models.map(|(model, weights)| both(&model, &weights));
+    let mut all = requests(60);
+    all.iter_mut().for_each(|request| {
+        request.prompt.truncate(9);
+        request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(12) };
+    });
+    std::thread::scope(|scope| {
+        for [cuda, cpu] in &both {
+            scope.spawn(|| assert_eq!(generate(cuda, &all, None), generate(cpu, &all, None)));
+        }
+    });
+}
+
 /// Wide enough for the kernels that multiply few rows of levels.
 const WIDE: Shape = Shape { head_dim: 16, intermediate: 128, ..TINY };
 

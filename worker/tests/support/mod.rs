@@ -64,6 +64,8 @@ impl Stage {
     }
 
     pub(crate) fn challenger(&self, name: &str, mode: Mode) -> Running<gainsay_challenger::Summary> {
+        // As for a worker: whoever plans memory looks for a driver.
+        worker_device();
         let mut config = gainsay_challenger::Config::new(self.coordinator.url(), name, self.home(name));
         hurry(&mut config.party, DeviceChoice::Cpu);
         config.list_every = Duration::from_millis(200);

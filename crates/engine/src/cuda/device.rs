@@ -1,7 +1,7 @@
 //! A CUDA device of this process.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::result::{self, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum::{
@@ -50,6 +50,8 @@ struct Inner {
     functions: Functions,
     /// The same device by a stream that does nothing but be captured.
     captured: OnceLock<Device>,
+    /// Held by whoever captures it: several models may run on a device.
+    capturing: Mutex<()>,
 }
 
 /// The devices that there are.
@@ -134,24 +136,35 @@ impl Device {
         multiprocessors: u32,
     ) -> Self {
         let (tensors, stream) = (Tensors::Cuda(candle.clone()), candle.cuda_stream());
-        let captured = OnceLock::new();
-        Self(Arc::new(Inner { info, candle, tensors, stream, modules, multiprocessors, functions, captured }))
+        let (captured, capturing) = (OnceLock::new(), Mutex::default());
+        Self(Arc::new(Inner {
+            info,
+            candle,
+            tensors,
+            stream,
+            modules,
+            multiprocessors,
+            functions,
+            captured,
+            capturing,
+        }))
     }
 
     /// The same device, by a stream of its own on which nothing runs: what is launched and allocated there is captured. For
-    /// one thread at a time.
+    /// whoever holds the turn.
     ///
     /// # Errors
     /// The driver refuses another stream.
-    pub(crate) fn captured(&self) -> Result<&Self> {
+    pub(crate) fn captured(&self) -> Result<(&Self, MutexGuard<'_, ()>)> {
+        let turn = self.0.capturing.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { info, modules, functions, multiprocessors, captured, .. } = &*self.0;
         if let Some(device) = captured.get() {
-            return Ok(device);
+            return Ok((device, turn));
         }
         let DeviceInfo::Cuda { index, .. } = info else { bail!("the CPU captures nothing") };
         let opened = (info.clone(), new_stream(*index)?);
         let device = Self::with(opened, modules.clone(), Arc::clone(functions), *multiprocessors);
-        Ok(captured.get_or_init(|| device))
+        Ok((captured.get_or_init(|| device), turn))
     }
 
     /// The device whose tensors these are.

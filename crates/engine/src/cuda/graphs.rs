@@ -245,7 +245,7 @@ impl Graph {
         let Described { sheet, plans, layout } = described;
         let words = Array::scratch(device, layout.words)?;
         let results = Array::scratch(device, key.tokens() + key.rows * VALUE_WORDS * values as usize)?;
-        let captured = device.captured()?;
+        let (captured, _turn) = device.captured()?;
         let staged = sheet.on(captured, words.clone());
         for ((heads, plan), place) in heads.iter().zip(plans).zip(&layout.plans) {
             staged.set_plan(*heads, plan, *place);
