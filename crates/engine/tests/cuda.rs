@@ -204,22 +204,25 @@ fn steps_that_are_graphs_give_the_bits_of_the_cpu() {
     }
 }
 
-/// Each captures its steps, on a stream that both have.
+/// Each captures its steps, on a stream that both have: as many are graphs as if it were alone.
 #[test]
 fn two_models_decode_on_a_device_at_once() {
-    let _driver = driver();
-    let models = [1, 2].map(|seed| Decoder { seed, ..Decoder::small() }.build());
-    let both = models.map(|(model, weights)| both(&model, &weights));
+    let (_turn, driver) = driver();
+    let models = [1, 2, 3].map(|seed| Decoder { seed, ..Decoder::small() }.build());
+    let [alone, two @ ..] = models.map(|(model, weights)| both(&model, &weights));
     let mut all = requests(60);
     all.iter_mut().for_each(|request| {
         request.prompt.truncate(9);
         request.stop = StopRules { ignore_eos: true, ..StopRules::max_tokens(12) };
     });
-    std::thread::scope(|scope| {
-        for [cuda, cpu] in &both {
-            scope.spawn(|| assert_eq!(generate(cuda, &all, None), generate(cpu, &all, None)));
-        }
-    });
+    let check = |[cuda, cpu]: &[Model; 2]| assert_eq!(generate(cuda, &all, None), generate(cpu, &all, None));
+    let graphs = || driver.map_or(0, |driver| driver.usage().graphs);
+    let before = graphs();
+    check(&alone);
+    let of_one = graphs() - before;
+    std::thread::scope(|scope| two.iter().for_each(|models| drop(scope.spawn(|| check(models)))));
+    assert_eq!(graphs() - before, 3 * of_one);
+    assert!(driver.is_none() || of_one > 4, "{of_one} steps were graphs");
 }
 
 /// Wide enough for the kernels that multiply few rows of levels.
