@@ -356,7 +356,8 @@ async fn a_lost_worker_costs_a_stream_nothing_if_its_successor_is_of_one_mind() 
         let lease = stage.lease().await;
         assert_eq!(stage.stream(&lease, 0, &ids(&second[..3])).await.unwrap(), 3);
         stage.claim(&lease, &ids(second)).await.unwrap();
-        events.until(if second == told { "[DONE]" } else { "\"error\"" }).await;
+        let otherwise = format!("read the answer at /v1/jobs/{}\"", lease.job_id);
+        events.until(if second == told { "[DONE]" } else { &otherwise }).await;
         assert_eq!(events.content(), told);
     }
     stage.test.stop().await;

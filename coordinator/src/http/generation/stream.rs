@@ -169,7 +169,7 @@ impl Relay {
             if let Some(claim) = standing(&progress.job) {
                 let read = answer::read(&claim.output, request, &self.wanted.model, &self.wanted.table)?;
                 place.restart();
-                let fresh = place.finish(&read.tokens, text.is_stopped()).ok_or_else(differs)?;
+                let fresh = place.finish(&read.tokens, text.is_stopped()).ok_or_else(|| differs(job))?;
                 self.text(index, text.push(&self.wanted.table.concat(fresh))).await?;
                 self.text(index, text.finish()).await?;
                 let (tokens, finish) = (read.tokens.len() as u64, read.finish);
@@ -182,7 +182,7 @@ impl Relay {
                 place.restart();
                 place.lease = progress.lease;
             }
-            let fresh = place.advance(&progress.tokens).ok_or_else(differs)?;
+            let fresh = place.advance(&progress.tokens).ok_or_else(|| differs(job))?;
             self.text(index, text.push(&self.wanted.table.concat(fresh))).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -250,9 +250,10 @@ impl Place {
     }
 }
 
-fn differs() -> ApiError {
-    let sentence =
-        "The worker was lost, and its successor answers otherwise; read the answer at /v1/jobs/{id}";
+fn differs(job: JobId) -> ApiError {
+    let sentence = format!(
+        "The worker was lost, and its successor answers otherwise; read the answer at /v1/jobs/{job}"
+    );
     ApiError::new(ErrorCode::JobFailed, sentence)
 }
 
