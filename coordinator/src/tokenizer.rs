@@ -42,8 +42,10 @@ const POST_PROCESSORS: [&str; 4] = ["BertProcessing", "ByteLevel", "RobertaProce
 const MODELS: [&str; 3] = ["BPE", "WordLevel", "WordPiece"];
 /// Pieces of a template, and ids of one of its special tokens.
 const PIECES_MAX: usize = 8;
-/// Characters of the words that WordPiece looks up; it takes their square.
-const WORD_CHARS_MAX: u64 = 1_000;
+/// Characters of the words that WordPiece looks up, of which it copies every part that a token might be.
+const WORD_CHARS_MAX: u64 = 200;
+/// Bytes of what marks parts of words, which is copied for every part.
+const AFFIX_MAX: usize = 16;
 
 /// Why text did not become token ids.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,8 @@ fn check(file: &Value) -> Result<(), &'static str> {
         && file["model"]["dropout"].as_f64().unwrap_or(0.0) == 0.0
         && file["model"]["type"].as_str().is_some_and(|name| MODELS.contains(&name));
     let word = &file["model"]["max_input_chars_per_word"];
+    let affixes = ["continuing_subword_prefix", "end_of_word_suffix"].map(|name| &file["model"][name]);
+    let added = file["added_tokens"].as_array();
     let processor = &file["post_processor"];
     let none = Vec::new();
     let templates = processor["processors"].as_array().unwrap_or(&none).iter().chain([processor]);
@@ -118,6 +122,10 @@ fn check(file: &Value) -> Result<(), &'static str> {
         Err("it asks for a step that is not offered here")
     } else if !word.is_null() && word.as_u64().is_none_or(|chars| chars > WORD_CHARS_MAX) {
         Err("it asks for words that are too long")
+    } else if !affixes.iter().all(|affix| affix.as_str().is_none_or(|affix| affix.len() <= AFFIX_MAX)) {
+        Err("it marks parts of words by something too long")
+    } else if !added.is_none_or(|added| added.iter().all(takes_no_blanks)) {
+        Err("it has an added token of blanks that takes the blanks around it")
     } else if !templates.clone().all(is_short) {
         Err("it puts too many special tokens around a text")
     } else {
@@ -155,6 +163,13 @@ fn marks_spaces(step: &Value) -> bool {
 fn is_known_split(step: &Value) -> bool {
     let pattern = step["pattern"]["Regex"].as_str();
     step["type"] == "Split" && pattern.is_some_and(|pattern| PATTERNS.contains(&pattern))
+}
+
+/// Whether an added token is found in a run of blanks without taking the rest of the run with it: each of them would, and what
+/// is kept of a text would be the square of its length.
+fn takes_no_blanks(token: &Value) -> bool {
+    let strips = token["lstrip"] != false || token["rstrip"] != false;
+    !strips || token["content"].as_str().is_some_and(|content| !content.contains(char::is_whitespace))
 }
 
 /// Whether a post-processor, where it is a template, adds a few tokens.
@@ -265,8 +280,14 @@ mod tests {
         let special = json!({"one": {"id": "one", "ids": [1], "tokens": ["one"]}});
         let template =
             json!({"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": special});
-        let word = json!({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 1_000_000, "vocab": {"[UNK]": 0}});
+        let word_piece = |prefix: &str, chars: u64| {
+            json!({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": prefix,
+                "max_input_chars_per_word": chars, "vocab": {"[UNK]": 0}})
+        };
+        let blank = |content: &str, strips: bool| {
+            json!([{"id": 1, "content": content, "single_word": false, "lstrip": false, "rstrip": strips,
+                "normalized": false, "special": false}])
+        };
         for (part, with) in [
             ("normalizer", swell),
             ("normalizer", many),
@@ -275,11 +296,17 @@ mod tests {
             ("pre_tokenizer", pattern),
             ("post_processor", template.clone()),
             ("post_processor", json!({"type": "Sequence", "processors": [template]})),
-            ("model", word),
+            ("model", word_piece("##", 1_000_000)),
+            ("model", word_piece(&"#".repeat(100_000), 100)),
+            ("added_tokens", blank(" ", true)),
+            ("added_tokens", blank("\u{3000}", true)),
         ] {
             assert!(bomb(part, with.clone()).is_err(), "{part}: {with}");
         }
         assert!(bomb("pre_tokenizer", doubling).is_ok());
+        assert!(bomb("model", word_piece("##", 100)).is_ok());
+        assert!(bomb("added_tokens", blank(" ", false)).is_ok());
+        assert!(bomb("added_tokens", blank("<mask>", true)).is_ok());
         assert!(bomb("normalizer", json!({"type": "Sequence", "normalizers": [{"type": "NFC"}]})).is_ok());
     }
 
